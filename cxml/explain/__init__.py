@@ -1,0 +1,1 @@
+"""From contributions of single features to reasons in plain words."""

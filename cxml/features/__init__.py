@@ -1,0 +1,1 @@
+"""The declarative feature set, its plan, the kernel, the frame it fills."""

@@ -1,0 +1,1 @@
+"""The estimators, their calibration, the saved form."""

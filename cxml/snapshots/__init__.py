@@ -1,0 +1,1 @@
+"""Who is looked at, when, and what happened next."""

@@ -1,0 +1,1 @@
+"""MLflow runs, registry and flavour; the only room that imports MLflow."""
