@@ -22,12 +22,11 @@ _HOMES = {
     "load": "cxml.scoring.scorer",
     "make_snapshots": "cxml.snapshots.make",
     "read_journeys": "cxml.journeys.read",
-    "simulate": "cxml.simulate",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of the work, not of the alphabet
     "read_journeys", "JourneyLog", "make_snapshots", "JourneyFeatures", "ChurnModel", "SatisfactionModel",
-    "Project", "load", "Scorer", "simulate", "ConfigError", "DataError", "__version__",
+    "Project", "load", "Scorer", "ConfigError", "DataError", "__version__",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from cxml.models.satisfaction import SatisfactionModel
     from cxml.project import Project
     from cxml.scoring.scorer import Scorer, load
-    from cxml.simulate import simulate
     from cxml.snapshots.make import make_snapshots
 
 

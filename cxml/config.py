@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
     PrivateAttr,
+    StrictInt,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import CoreSchema
 
 from cxml.errors import ConfigError, nearest
+from cxml.faults import VARIABLE, describe_faults, fault, hide_secrets, read_yaml
 from cxml.times import Duration, format_instant, parse_instant
 
 #: Canonical journey columns in their fixed order, which is also the order that breaks ties in time.
@@ -32,18 +41,44 @@ CANONICAL_COLUMNS = (
 )  # fmt: skip
 REQUIRED_COLUMNS = ("customer_id", "timestamp", "touchpoint")
 
+
+def _instant(value: Any, info: ValidationInfo) -> int:
+    if isinstance(value, int) and info.context == _WRITTEN:
+        raise ValueError(f"'{value}' is a bare number, not a moment in time: write 2024-01-31 or 2024-01-31T12:00:00Z")
+    return parse_instant(value)
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"'{name}' is no time zone{nearest(name, available_timezones())}") from None
+    return name
+
+
+#: Validation context of values written in a file, where Python's own, such as bare microseconds, have no place.
+_WRITTEN = "written"
+
 DurationField = Annotated[
     Duration,
     BeforeValidator(Duration.parse),
     PlainSerializer(str),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+[wdhms]$", "examples": ["30d", "12h"]}),
+    WithJsonSchema({"type": "string", "pattern": r"^\d{1,18}(us|[wdhms])$", "examples": ["30d", "12h"]}),
 ]
 InstantField = Annotated[
     int,
-    BeforeValidator(parse_instant),
+    BeforeValidator(_instant),
     PlainSerializer(format_instant),
-    WithJsonSchema({"type": "string", "format": "date", "examples": ["2024-01-01"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "anyOf": [{"format": "date"}, {"format": "date-time"}],
+            "examples": ["2024-01-31", "2024-01-31T12:00:00Z"],
+        }
+    ),
 ]
+ZoneField = Annotated[str, AfterValidator(_zone)]
+UrlField = Annotated[str, PlainSerializer(hide_secrets)]
 
 
 class _Part(BaseModel):
@@ -61,13 +96,13 @@ class SourceConfig(_Part):
     )
     tables: dict[str, str] | None = Field(None, description="name -> file, for `query` to speak of")
     query: str | None = Field(None, description="SQL: DuckDB's over `tables`, PostgreSQL's over `url`")
-    url: str | None = Field(None, description="postgresql://...; write ${NAME} to take a part from the environment")
-    table: str | None = Field(None, description="table to read whole, with `url`")
-    columns: dict[str, str] = Field(
-        default_factory=dict, description="canonical name -> the source's own column name"
+    url: UrlField | None = Field(
+        None, repr=False, description="postgresql://...; write ${NAME} to take a part from the environment"
     )
+    table: str | None = Field(None, description="table to read whole, with `url`")
+    columns: dict[str, str] = Field(default_factory=dict, description="canonical name -> the source's own column name")
     where: str | None = Field(None, description="SQL predicate over the source's own columns")
-    timezone: str | None = Field(None, description="zone of stamps that carry none; overrides journeys.timezone")
+    timezone: ZoneField | None = Field(None, description="zone of stamps that carry none; overrides journeys.timezone")
 
     @model_validator(mode="after")
     def _one_kind(self) -> SourceConfig:
@@ -93,6 +128,12 @@ class SourceConfig(_Part):
             return "query over " + ", ".join(self.tables)
         return f"postgresql table {self.table}" if self.table else "postgresql query"
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Say that a bare path will do."""
+        mapping = handler.resolve_ref_schema(handler(core))
+        return {"anyOf": [{"type": "string", "description": "path of a file, glob or folder"}, mapping]}
+
 
 def _path_means_source(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
@@ -110,10 +151,10 @@ class JourneysConfig(_Part):
         default_factory=list, description="categorical columns; the last known value is a feature"
     )
     where: str | None = Field(None, description="SQL predicate over the source's own columns, on every source")
-    timezone: str | None = Field(None, description="zone of stamps that carry none, e.g. UTC or Europe/Berlin")
+    timezone: ZoneField | None = Field(None, description="zone of stamps that carry none, e.g. UTC or Europe/Berlin")
     duplicates: Literal["keep", "drop_exact"] = Field("keep", description="what to do with fully equal rows")
     max_quarantined: float = Field(
-        1.0, ge=0, le=1, description="refuse the data when a larger share of rows is bad (1: never)"
+        1.0, ge=0, le=1, strict=True, description="refuse the data when a larger share of rows is bad (1: never)"
     )
     stages: dict[str, list[str]] = Field(default_factory=dict, description="lifecycle stage -> touchpoints")
     activity: list[str] = Field(default_factory=list, description="what counts as being active; default: all")
@@ -121,27 +162,33 @@ class JourneysConfig(_Part):
 
     @model_validator(mode="after")
     def _names_fit(self) -> JourneysConfig:
-        for name in (*self.measures, *self.attributes):
-            if name in CANONICAL_COLUMNS:
-                raise ValueError(f"'{name}' is a canonical column already; take it out of measures and attributes")
-            if not re.fullmatch(r"[A-Za-z_]\w*", name):
-                raise ValueError(
-                    f"'{name}' cannot name a measure or attribute: use letters, digits and _, "
-                    "and map the source's own name under columns"
-                )
+        for part in ("measures", "attributes"):
+            for i, name in enumerate(getattr(self, part)):
+                if name in CANONICAL_COLUMNS:
+                    raise fault(f"'{name}' is a canonical column already; take it out", part, i)
+                if not re.fullmatch(r"[A-Za-z_]\w*", name):
+                    raise fault(
+                        f"'{name}' cannot name a measure or attribute: use letters, digits and _, "
+                        "and map the source's own name under columns", part, i,
+                    )  # fmt: skip
         both = set(self.measures) & set(self.attributes)
         if both:
-            raise ValueError(f"'{min(both)}' is both a measure and an attribute")
-        known = (*CANONICAL_COLUMNS, *self.measures, *self.attributes)
-        for source in self.sources:
+            raise fault(f"'{min(both)}' is both a measure and an attribute", "attributes")
+        for i, source in enumerate(self.sources):
             for name in source.columns:
-                if name not in known:
-                    raise ValueError(f"columns: unknown canonical name '{name}'{nearest(name, known)}")
+                if name not in self.columns:
+                    what = f"unknown canonical name{nearest(name, self.columns)}"
+                    raise fault(what, "sources", i, "columns", name)
+        return self
+
+    @model_validator(mode="after")
+    def _one_stage_each(self) -> JourneysConfig:
         seen: dict[str, str] = {}
         for stage, touchpoints in self.stages.items():
-            for touchpoint in touchpoints:
+            for i, touchpoint in enumerate(touchpoints):
                 if seen.setdefault(touchpoint, stage) != stage:
-                    raise ValueError(f"touchpoint '{touchpoint}' is in two stages, '{seen[touchpoint]}' and '{stage}'")
+                    what = f"touchpoint '{touchpoint}' is in two stages, '{seen[touchpoint]}' and '{stage}'"
+                    raise fault(what, "stages", stage, i)
         return self
 
     @property
@@ -156,14 +203,15 @@ class CustomersConfig(_Part):
     source: SourceField
     columns: dict[str, str] = Field(default_factory=dict, description="customer_id, valid_from, attributes")
     attributes: list[str] = Field(min_length=1, description="categories; each becomes a feature")
-    timezone: str | None = Field(None, description="zone of valid_from stamps that carry none")
+    timezone: ZoneField | None = Field(None, description="zone of valid_from stamps that carry none")
 
     @model_validator(mode="after")
     def _names_fit(self) -> CustomersConfig:
         known = ("customer_id", "valid_from", *self.attributes)
-        for name in (*self.columns, *self.source.columns):
-            if name not in known:
-                raise ValueError(f"columns: unknown name '{name}'{nearest(name, known)}")
+        for at, columns in ((("columns",), self.columns), (("source", "columns"), self.source.columns)):
+            for name in columns:
+                if name not in known:
+                    raise fault(f"unknown name{nearest(name, known)}", *at, name)
         return self
 
 
@@ -186,9 +234,9 @@ class SnapshotsConfig(_Part):
             for name in ("start", "calibration_start", "test_start", "end")
             if (value := getattr(self, name)) is not None
         ]
-        for (a, x), (b, y) in zip(marks, marks[1:], strict=False):
+        for (a, x), (b, y) in itertools.pairwise(marks):
             if x > y:
-                raise ValueError(f"'{a}' ({format_instant(x)}) is after '{b}' ({format_instant(y)})")
+                raise fault(f"'{a}' ({format_instant(x)}) is after '{b}' ({format_instant(y)})", a)
         return self
 
 
@@ -200,7 +248,7 @@ class FeaturesConfig(_Part):
         min_length=1,
         description="how far back the statistics look",
     )
-    max_values: int = Field(
+    max_values: StrictInt = Field(
         40, ge=1, le=1000, description="at most so many touchpoints and channels get columns of their own, by frequency"
     )
 
@@ -239,12 +287,13 @@ class ChurnConfig(_Part):
     @model_validator(mode="after")
     def _kind_fits(self) -> ChurnConfig:
         if (self.kind == "event") != bool(self.touchpoints):
-            raise ValueError("'touchpoints' go with kind 'event', and kind 'event' needs them")
+            raise fault("'touchpoints' go with kind 'event', and kind 'event' needs them", "touchpoints")
         if (self.kind == "table") != (self.source is not None):
-            raise ValueError("'source' goes with kind 'table', and kind 'table' needs it")
+            raise fault("'source' goes with kind 'table', and kind 'table' needs it", "source")
+        known = ("customer_id", "timestamp")
         for name in self.columns:
-            if name not in ("customer_id", "timestamp"):
-                raise ValueError(f"columns: unknown name '{name}'{nearest(name, ('customer_id', 'timestamp'))}")
+            if name not in known:
+                raise fault(f"unknown name{nearest(name, known)}", "columns", name)
         return self
 
 
@@ -257,16 +306,16 @@ class SatisfactionConfig(_Part):
     kind: Literal["nps", "csat", "ces", "custom"]
     touchpoint: str = Field(description="rows of this touchpoint carry the answer in `score`")
     asked: str | None = Field(None, description="touchpoint of being asked; then the cutoff is that moment")
-    scale: tuple[int, int] | None = Field(None, description="lowest and highest score; for kind custom")
+    scale: tuple[StrictInt, StrictInt] | None = Field(None, description="lowest and highest score; for kind custom")
 
     @model_validator(mode="after")
     def _scale_fits(self) -> SatisfactionConfig:
         if (self.kind == "custom") != (self.scale is not None):
-            raise ValueError("'scale: [lowest, highest]' goes with kind 'custom', and kind 'custom' needs it")
+            raise fault("'scale: [lowest, highest]' goes with kind 'custom', and kind 'custom' needs it", "scale")
         if self.scale is not None and not 1 <= self.scale[1] - self.scale[0] <= 100:
-            raise ValueError("'scale' must ascend and have at most 101 scores")
+            raise fault("must ascend and have at most 101 scores", "scale")
         if self.asked == self.touchpoint:
-            raise ValueError("'asked' and 'touchpoint' must differ: one is the question, the other the answer")
+            raise fault("must differ from 'touchpoint': one is the question, the other the answer", "asked")
         return self
 
     @property
@@ -285,7 +334,9 @@ class NeedsConfig(_Part):
 class TrackingConfig(_Part):
     """Where experiments are recorded."""
 
-    uri: str = Field("sqlite:///mlflow.db", description="MLflow tracking URI; sqlite paths are relative to the file")
+    uri: UrlField = Field(
+        "sqlite:///mlflow.db", repr=False, description="MLflow tracking URI; sqlite paths are relative to the file"
+    )
     experiment: str | None = Field(None, description="default: the project's name")
     register_model: bool = Field(True, description="register the trained model under the project's name")
 
@@ -303,9 +354,9 @@ class ProjectConfig(_Part):
     needs: NeedsConfig | None = None
     playbook: str | None = Field(None, description="path of the playbook of actions")
     tracking: TrackingConfig = TrackingConfig()
-    random_state: int = Field(0, ge=0, description="same seed, same data: same model, byte for byte")
+    random_state: StrictInt = Field(0, ge=0, description="same seed, same data: same model, byte for byte")
 
-    _folder: Path = PrivateAttr(default=Path("."))
+    _folder: Path = PrivateAttr(default=Path())
     _file: Path | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
@@ -314,7 +365,8 @@ class ProjectConfig(_Part):
             raise ValueError("nothing to learn: add 'churn' or 'satisfaction'")
         taken = set(self.journeys.attributes) & set(self.customers.attributes if self.customers else [])
         if taken:
-            raise ValueError(f"attribute '{min(taken)}' is in both journeys and customers; rename one under columns")
+            what = f"attribute '{min(taken)}' is in both journeys and customers; rename one under columns"
+            raise fault(what, "customers", "attributes")
         return self
 
     @property
@@ -350,11 +402,12 @@ def load_config(path: str | os.PathLike[str]) -> ProjectConfig:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            f"cannot read the project file '{file}': {error.strerror or error}. "
-            "Write one with: cxml init DATA"
+            f"cannot read the project file '{file}': {error.strerror or error}. Write one with: cxml init DATA"
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from error
+        raise ConfigError(
+            f"{file}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
+        ) from error
     config = parse_config(text, name=str(file))
     config._folder, config._file = file.resolve().parent, file.resolve()
     return config
@@ -374,97 +427,52 @@ def parse_config(text: str, name: str = "project file", folder: str | os.PathLik
         ...
     cxml.errors.ConfigError: project file, line 4: churn.horizon: unknown key; did you mean 'horizons'?
     """
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{name}{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
-    except ValueError as error:  # e.g. the date 2024-13-01
-        raise ConfigError(f"{name}: {error}") from error
+    content, tree = read_yaml(text, name)
     if not isinstance(content, dict):
         raise ConfigError(f"{name}: a project file is a mapping that begins with 'name:' and 'journeys:'")
-    for key, line in _repeated_keys(tree):
-        raise ConfigError(f"{name}, line {line}: key '{key}' is written twice; keep one")
     try:
-        config = ProjectConfig.model_validate(content)
+        config = ProjectConfig.model_validate(content, context=_WRITTEN)
     except ValidationError as error:
-        faults = [_describe(fault, tree, name) for fault in error.errors()]
-        raise ConfigError("\n".join(faults)) from None
+        raise ConfigError("\n".join(describe_faults(error, ProjectConfig, name, tree))) from None
     config._folder = Path(folder).resolve()
     return config
 
 
-def _describe(fault: Any, tree: yaml.Node, name: str) -> str:
-    location = tuple(fault["loc"])
-    key = ".".join(str(part) for part in location) or "project"
-    line = _line(tree, location)
-    if fault["type"] == "extra_forbidden":
-        what = "unknown key" + nearest(location[-1], _known_keys(location[:-1]))
-    elif fault["type"] == "missing":
-        what = "missing; this key is required"
-    else:
-        what = str(fault["msg"]).removeprefix("Value error, ")
-        if fault["type"] != "value_error" and not isinstance(fault["input"], dict | list):
-            what += f" (got {fault['input']!r})"
-    return f"{name}, line {line}: {key}: {what}"
+_PartType = TypeVar("_PartType", bound=_Part)
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Keys of the part of the tree that ``location`` leads to."""
-    part: Any = ProjectConfig
-    for step in location:
-        if isinstance(step, int):
-            continue
-        field = part.model_fields.get(step) if _is_part(part) else None
-        if field is None:
-            return []
-        part = next(_parts_in(field.annotation), None)
-    return list(part.model_fields) if _is_part(part) else []
+def check_part(part: type[_PartType], values: Mapping[str, Any], name: str = "argument") -> _PartType:
+    """Make one part of the tree from Python values, with the messages of the project file.
 
+    Parameters
+    ----------
+    part : type
+        E.g. `ChurnConfig`.
+    values : mapping
+        Its keys and values; what is not there gets its default.
+    name : str
+        What to call the values in messages.
 
-def _is_part(candidate: Any) -> bool:
-    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
+    Returns
+    -------
+    the part
 
+    Raises
+    ------
+    ConfigError
+        Naming key, what is wrong and the nearest known key, for every fault found.
 
-def _parts_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if _is_part(annotation):
-        yield annotation
-    for inner in getattr(annotation, "__args__", ()):
-        yield from _parts_in(inner)
-
-
-def _line(node: yaml.Node, location: tuple[int | str, ...]) -> int:
-    line = node.start_mark.line + 1
-    for step in location:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(step)), None)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            node = node.value[step]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
-
-
-def _repeated_keys(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield key.value, key.start_mark.line + 1
-            seen.add(key.value)
-            yield from _repeated_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _repeated_keys(item)
-
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
+    Examples
+    --------
+    >>> check_part(ChurnConfig, {"kind": "inactivity", "horizon": ["30d"]})
+    Traceback (most recent call last):
+        ...
+    cxml.errors.ConfigError: argument horizon: unknown key; did you mean 'horizons'?
+    """
+    try:
+        return part.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError("\n".join(describe_faults(error, part, name))) from None
 
 
 def expand(text: str) -> str:
@@ -479,7 +487,7 @@ def expand(text: str) -> str:
 
     Examples
     --------
-    >>> expand("${CXML_NO_SUCH_VARIABLE:-data}/events.parquet")
+    >>> expand("${CXML_NO_SUCHVARIABLE:-data}/events.parquet")
     'data/events.parquet'
     """
 
@@ -488,10 +496,10 @@ def expand(text: str) -> str:
         if found:
             return found
         if match[2] is None:
-            raise ConfigError(f"'{text}' needs the environment variable {match[1]}, which is not set")
+            raise ConfigError(f"'{hide_secrets(text)}' needs the environment variable {match[1]}, which is not set")
         return match[2]
 
-    return _VARIABLE.sub(value, text)
+    return VARIABLE.sub(value, text)
 
 
 def resolve_path(text: str, folder: str | os.PathLike[str]) -> Path:
@@ -500,21 +508,35 @@ def resolve_path(text: str, folder: str | os.PathLike[str]) -> Path:
     Relative paths start at the project file's folder; one that begins with a variable that is set
     starts where the user stands, because that is where the variable was written.
     """
-    first = _VARIABLE.match(text)
+    first = VARIABLE.match(text)
     from_environment = first is not None and bool(os.environ.get(first[1]))
     return (Path.cwd() if from_environment else Path(folder)) / Path(expand(text)).expanduser()
 
 
 def to_yaml(config: ProjectConfig) -> str:
-    """Write a config back as YAML, defaults filled in, variables unexpanded."""
+    """Write a config back as YAML: defaults filled in, variables unexpanded, passwords hidden.
+
+    Examples
+    --------
+    >>> config = parse_config("{name: shop, journeys: {sources: [a.csv]}, churn: {kind: inactivity}}")
+    >>> parse_config(to_yaml(config)) == config
+    True
+    """
     return yaml.safe_dump(
         config.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100
     )
 
 
+class _SchemaMaker(GenerateJsonSchema):
+    """Writes defaults as a project file would."""
+
+    def encode_default(self, dft: Any) -> Any:
+        return str(dft) if isinstance(dft, Duration) else super().encode_default(dft)
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the project file, for editors that complete and check YAML."""
-    schema = ProjectConfig.model_json_schema()
+    schema = ProjectConfig.model_json_schema(schema_generator=_SchemaMaker)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "cxml project file"
     return schema

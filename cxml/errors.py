@@ -47,11 +47,14 @@ def nearest(name: object, known: Iterable[object]) -> str:
     "; did you mean 'horizons'?"
     >>> nearest("xyz", ["b", "a"])
     '; known: a, b'
+    >>> nearest("NPS", ["nps", "csat"])
+    "; did you mean 'nps'?"
     """
     names = sorted({str(k) for k in known})
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    folded = {n.casefold(): n for n in names}  # who writes NPS means nps
+    close = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.6)
     if close:
-        return f"; did you mean '{close[0]}'?"
+        return f"; did you mean '{folded[close[0]]}'?"
     if not names:
         return ""
     shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")

@@ -88,3 +88,27 @@ class CustomerTable:
     customers: NDArray[np.generic]
     valid_from: Int64
     attributes: dict[str, Coded]
+
+
+def slice_block(block: EventBlock, first: int, last: int) -> EventBlock:
+    """Return customers ``first`` to ``last`` (exclusive) of a block, as views.
+
+    Parameters
+    ----------
+    block : EventBlock
+    first, last : int
+        Indices of customers.
+
+    Returns
+    -------
+    EventBlock
+    """
+    begin, end = int(block.starts[first]), int(block.starts[last])
+    return EventBlock(
+        customers=block.customers[first:last],
+        starts=block.starts[first : last + 1] - begin,
+        time=block.time[begin:end],
+        known=None if block.known is None else block.known[begin:end],
+        categories={name: Coded(c.codes[begin:end], c.vocabulary) for name, c in block.categories.items()},
+        measures={name: values[begin:end] for name, values in block.measures.items()},
+    )

@@ -1,0 +1,290 @@
+"""The commands: each a few calls of `cxml.project.Project`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cxml.console import Voice
+from cxml.errors import ConfigError, CxmlError
+
+if TYPE_CHECKING:
+    from cxml.project import Project
+
+app = typer.Typer(
+    name="cxml",
+    help="Customer experience as machine learning: who is about to leave, how satisfied each customer is, and why.",
+    epilog="Start with: cxml demo. Then on your own data: cxml init DATA, cxml check, cxml train, cxml score.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+ConfigArgument = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="Project file (YAML); `cxml init DATA` writes one.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option(metavar="DATE", help="Stamps after this are errors of the feed. Default: now.", show_default=False),
+]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Default: all cores.", show_default=False)]
+
+
+def _open(config: Path, as_of: str | None = None) -> Project:
+    import datetime as dt
+
+    from cxml.project import Project
+    from cxml.times import parse_instant
+
+    try:
+        moment = parse_instant(as_of or dt.datetime.now(dt.UTC))
+    except ValueError as error:
+        raise ConfigError(f"--as-of: {error}") from None
+    return Project.from_file(config, as_of=moment)
+
+
+def _print_json(result: Any) -> None:
+    typer.echo(json.dumps(result, indent=2, ensure_ascii=False, default=str))
+
+
+@app.command()
+def init(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A file of events: Parquet, CSV or JSON Lines.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write. Default: NAME.yaml beside you.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a data file and propose a project file, with its columns and touchpoints guessed.
+
+    Example: `cxml init events.csv`
+    """
+    from cxml.files import write_aside
+    from cxml.journeys.propose import propose_project
+
+    name, text = propose_project(data)
+    target = out or Path(f"{name}.yaml")
+    if target.exists() and not force:
+        raise ConfigError(f"'{target}' exists already; name another with --out, or write over it with --force")
+    with write_aside(target) as aside:
+        aside.write_text(text, encoding="utf-8")
+    if as_json:
+        _print_json({"config": str(target)})
+        return
+    voice = Voice()
+    voice.result(text)
+    voice.say(f"Written to {target}. Read it through, then: cxml check {target}")
+
+
+@app.command()
+def check(
+    config: ConfigArgument,
+    leakage: Annotated[
+        bool, typer.Option("--leakage", help="Prove on your data that no feature sees at or past its cutoff.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report and the quarantine. Default: out/NAME.")
+    ] = None,
+    as_of: AsOfOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Check the project file and the data; write the data-quality report and the quarantine.
+
+    Example: `cxml check telecom.yaml --leakage`
+    """
+    voice = Voice(quiet)
+    result = _open(config, as_of).check(leakage=leakage, out=out, progress=voice)
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        for line in result.lines():
+            voice.result(line)
+    if result.leaks:
+        raise typer.Exit(1)
+
+
+@app.command()
+def features(
+    config: ConfigArgument,
+    cutoff: Annotated[list[str], typer.Option(metavar="DATE", help="Repeat for several.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Parquet or CSV file to write.")],
+    as_of: AsOfOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write the feature frame: customer_id, cutoff, then one column a feature.
+
+    Example: `cxml features telecom.yaml --cutoff 2024-10-01 --out features.parquet`
+    """
+    voice = Voice(quiet)
+    n_rows, names = _open(config, as_of).write_features(cutoff, out, progress=voice)
+    if as_json:
+        _print_json({"out": str(out), "rows": n_rows, "features": names})
+    else:
+        voice.result(f"{n_rows:,} rows x {len(names)} features -> {out}")
+
+
+@app.command()
+def train(
+    config: ConfigArgument,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Model folder. Default: models/NAME.", show_default=False)
+    ] = None,
+    track: Annotated[bool, typer.Option("--track/--no-track", help="Record the run in MLflow.")] = True,
+    as_of: AsOfOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Learn from the past, test on the latest cutoffs, log to MLflow, save the model folder.
+
+    Example: `cxml train telecom.yaml --out models/telecom`
+    """
+    voice = Voice(quiet)
+    result = _open(config, as_of).train(out=out, track=track, progress=voice)
+    if as_json:
+        _print_json(result.to_dict())
+        return
+    for title, head, rows in result.tables():
+        voice.table(title, head, rows)
+        voice.result("")
+    for line in result.lines():
+        voice.result(line)
+
+
+@app.command()
+def score(
+    config: ConfigArgument,
+    model: Annotated[str, typer.Option(metavar="REF", help="Folder, runs:/ID/model or models:/NAME@ALIAS.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Parquet or CSV file to write.")],
+    cutoff: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Only events before it count. Default: just after the last.")
+    ] = None,
+    reasons: Annotated[int, typer.Option(min=0, max=10, help="Reasons a customer; 0 is fastest.")] = 3,
+    threads: ThreadsOption = None,
+    as_of: AsOfOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score every customer known before the cutoff who has not left.
+
+    Example: `cxml score telecom.yaml --model models/telecom --cutoff 2024-12-31 --out scores.parquet`
+    """
+    voice = Voice(quiet)
+    result = _open(config, as_of).score(model, cutoff=cutoff, out=out, reasons=reasons, threads=threads, progress=voice)
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        for line in result.lines():
+            voice.result(line)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for events, customers, truth and a project file.")],
+    customers: Annotated[int, typer.Option(min=10, help="How many.")] = 10_000,
+    days: Annotated[int, typer.Option(min=240, help="How long.")] = 540,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Simulate customer journeys whose true churn, satisfaction and effects are known.
+
+    Example: `cxml simulate --out simulated --customers 5000`
+    """
+    from cxml.demo import write_simulation
+    from cxml.simulate import simulate as run
+
+    voice = Voice(quiet)
+    written = write_simulation(run(customers, n_days=days, random_state=seed, progress=voice), out)
+    if as_json:
+        _print_json({name: str(path) for name, path in written.items()})
+    else:
+        for name, path in written.items():
+            voice.result(f"{name:10} {path}")
+        voice.say(f"Next: cxml train {written['project']}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything it writes.")] = Path("out/demo"),
+    customers: Annotated[int, typer.Option(min=500, help="How many simulated customers.")] = 4_000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    quiet: QuietOption = False,
+) -> None:
+    """Do the main job end to end on simulated journeys, and tell what was found.
+
+    Example: `cxml demo`
+    """
+    from cxml.demo import run_demo
+
+    voice = Voice(quiet)
+    for line in run_demo(out, customers, seed, voice):
+        voice.result(line)
+
+
+@app.command()
+def schema(
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it here instead of printing it.")] = None,
+) -> None:
+    """Print the JSON Schema of the project file, so that editors complete and check it.
+
+    Example: `cxml schema --out cxml.schema.json`, then begin a project file with
+    `# yaml-language-server: $schema=cxml.schema.json`
+    """
+    from cxml.config import json_schema
+    from cxml.files import write_aside
+
+    text = json.dumps(json_schema(), indent=2) + "\n"
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    with write_aside(out) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")] = False,
+) -> None:
+    if debug:
+        os.environ["CXML_DEBUG"] = "1"
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from cxml import __version__
+
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command line; exit 0 done, 1 failed, 2 wrong usage or config, 3 data refused."""
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]  # accepted anywhere in the line
+    debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("CXML_DEBUG"))
+    try:
+        app(args=arguments, prog_name="cxml")
+    except CxmlError as error:
+        _fail(str(error), error.exit_code, debug)
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing half-written is left behind", 130, debug=False)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        _fail(f"unexpected {type(error).__name__}: {error}. Run again with --debug to see where.", 1, debug)
+
+
+def _fail(message: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    Voice().error(message)
+    sys.exit(code)

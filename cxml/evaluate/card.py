@@ -1,0 +1,188 @@
+"""The model card: what a model is for, what it learned from, how good it is and where it ends.
+
+The sections follow Mitchell et al. (2019), Model Cards for Model Reporting. The text depends on its facts only:
+same facts, same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cxml.evaluate.bootstrap import Interval
+
+Result = float | Interval
+
+#: What the keys of metrics mean, in the order of the table; a key is matched by what it begins with.
+MEANINGS: Mapping[str, str] = {
+    "auroc": "area under the ROC curve: the chance that a churner is ranked above another (0.5: by luck)",
+    "auprc": "average precision (compare with the base rate)",
+    "log_loss": "mean negative log-likelihood, nats (lower is better)",
+    "brier": "mean squared error of the probability (lower is better)",
+    "ece": "calibration error over ten bins of equally many rows (lower is better; chance makes it positive)",
+    "lift_at_10pct": "churn in the riskiest tenth, in multiples of the base rate",
+    "calibration_slope": "slope of the outcome on the predicted log-odds (1 is right; below 1: too extreme)",
+    "base_rate": "share of test rows that churned",
+    "rps": "ranked probability score (0 perfect; lower is better)",
+    "mae": "mean absolute error of the expected score, points of the scale (lower is better)",
+    "quadratic_kappa": "agreement of the rounded expected score beyond chance (1 perfect)",
+    "nps_error": "predicted minus observed NPS, points (0 is right)",
+    "balance_error": "predicted minus observed share high less share low, points (0 is right)",
+}
+
+
+def model_card(
+    *,
+    name: str,
+    version: str,
+    targets: Mapping[str, str],
+    training: Mapping[str, Any],
+    split: Sequence[Mapping[str, Any]],
+    results: Mapping[str, Mapping[str, Mapping[str, Result]]],
+    packages: Mapping[str, str],
+    limits: Sequence[str] = (),
+    folder: str = "path/to/this/folder",
+) -> str:
+    """Write the card as Markdown.
+
+    Parameters
+    ----------
+    name, version : str
+        Of the model.
+    targets : mapping of str to str
+        Target to a sentence that says what is predicted and when, e.g.
+        ``{"churn": "P(cancelled) within 30d, 60d, 90d of the cutoff"}``.
+    training : mapping
+        Label to value, shown in the order given: rows, customers, window, base rates, data digest, seed ...
+    split : sequence of mapping
+        One row a part, all with the same keys, e.g. ``part, first cutoff, last cutoff, rows, customers``.
+    results : mapping
+        Target to predictor to metric key to value, a number or an `Interval`; the first predictor is the model,
+        the others are baselines on the same rows.
+    packages : mapping of str to str
+        Package to version.
+    limits : sequence of str
+        What this model cannot do, beside what no such model can.
+    folder : str
+        How to call the model folder in the example.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> card = model_card(
+    ...     name="shop", version="0a1b", targets={"churn": "Inactivity for 60d from the cutoff"},
+    ...     training={"rows": 1200}, split=[{"part": "test", "rows": 300}],
+    ...     results={"churn": {"model": {"auroc_60d": Interval(0.74, 0.71, 0.77)}, "base rate": {"auroc_60d": 0.5}}},
+    ...     packages={"cxml": "0.1.0"})
+    >>> print(next(line for line in card.splitlines() if "auroc_60d" in line))
+    | `auroc_60d` | 0.740 (0.710 to 0.770) | 0.500 |
+    """
+    parts = [
+        [f"# {name}", f"Version `{version}`, trained with `cxml {packages.get('cxml', 'unknown')}`."],
+        ["## What it is for", _INTENT],
+        ["## What is predicted, and when", _bullets(f"**{target}**: {text}" for target, text in targets.items())],
+        ["## Training data", _table(["fact", "value"], [[str(k), _plain(v)] for k, v in training.items()])],
+        ["## Split", _SPLIT, _records(split)],
+        ["## How good it is", _TEST, *_results(results)],
+        ["## Limits", _bullets([*limits, *_LIMITS])],
+        ["## How to load it", _LOADING.format(folder=folder)],
+        ["## Versions", _bullets(f"{package} {number}" for package, number in sorted(packages.items()))],
+    ]
+    return "\n\n".join(text for part in parts for text in part if text) + "\n"
+
+
+_INTENT = (
+    "To find the customers who are likely to leave, or to be dissatisfied, before they are, so that somebody can "
+    "help them in time: ranking whom to contact, forecasting for a segment, watching change. It is not meant to decide "
+    "alone on prices, contracts, credit or service for a person, and high risk does not say that an action will help."
+)
+_SPLIT = (
+    "In time, never at random: the trees learn from the first part, are stopped and calibrated on the second, and "
+    "everything below was measured on the last. No label window reaches into a later part."
+)
+_TEST = (
+    "On the test part; in brackets 95 % bootstrap intervals, customers resampled. Baselines: same rows, same labels."
+)
+_LIMITS = (
+    "It speaks of customers and touchpoints like those it learned from; watch the `status` column of its scores and "
+    "train again when the business changes.",
+    "Reasons say what moved the prediction, not what causes the outcome.",
+    "Whoever was helped in the training window counts as what they became: the risk is that under past practice.",
+)
+_LOADING = """```python
+import cxml
+
+scorer = cxml.load("{folder}")
+answer = scorer.score(events)   # one journey: a list of dicts, the source's own column names
+```
+
+`mlflow.pyfunc.load_model(ref).predict(events_frame)` gives the same numbers."""
+
+
+def _results(results: Mapping[str, Mapping[str, Mapping[str, Result]]]) -> list[str]:
+    parts = []
+    for target, by_predictor in results.items():
+        keys = list(dict.fromkeys(key for values in by_predictor.values() for key in values))
+        rows = [
+            [f"`{key}`", *(_figure(values.get(key)) for values in by_predictor.values())]
+            for key in sorted(keys, key=lambda key: (_rank(key), keys.index(key)))
+        ]
+        parts += [f"### {target}", _table(["metric", *by_predictor], rows)]
+    used = {metric for by in results.values() for values in by.values() for key in values for metric in [_metric(key)]}
+    told = [f"`{metric}`: {meaning}" for metric, meaning in MEANINGS.items() if metric in used]
+    return [*parts, "What the metrics mean:", _bullets(told)] if told else parts
+
+
+def _metric(key: str) -> str:
+    return next((metric for metric in MEANINGS if key == metric or key.startswith(metric + "_")), key)
+
+
+def _rank(key: str) -> int:
+    metric = _metric(key)
+    return list(MEANINGS).index(metric) if metric in MEANINGS else len(MEANINGS)
+
+
+def _figure(result: Result | None) -> str:
+    if result is None:
+        return ""
+    if isinstance(result, tuple):
+        value, low, high = (float(x) for x in result)
+        if math.isnan(low) or math.isnan(high):
+            return _number(value)
+        return f"{_number(value)} ({_number(low)} to {_number(high)})"
+    return _number(float(result))
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "unknown"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _records(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    return _table(list(rows[0]), [[_plain(row.get(key, "")) for key in rows[0]] for row in rows])
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _bullets(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)

@@ -1,0 +1,420 @@
+"""Pictures of how good a model is; each title says in a sentence what there is to see.
+
+Figures are made without pyplot, so nothing global changes and no window opens. Colours are those of Okabe and Ito
+(2008), which the colour-blind can tell apart; lines are labelled where they end, so no legend need be decoded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cxml.errors import DataError
+from cxml.evaluate.metrics import Float64, auroc, ece, lift_at, mae, rank_groups
+from cxml.files import write_aside
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
+INK, GREY, LIGHT = "#222222", "#6b6b6b", "#d9d9d9"
+_SERIES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
+_GROUPS = 5
+_BINS = 10
+
+
+def plot_reliability(known: ArrayLike, predicted: ArrayLike, horizons: Sequence[str]) -> Figure:
+    """Draw observed churn rates against predicted ones, one panel a horizon.
+
+    Parameters
+    ----------
+    known : array of shape (n, n_horizons)
+        1 churned by the horizon, 0 not, NaN censored before it.
+    predicted : array of shape (n, n_horizons)
+        P(churn by the horizon).
+    horizons : sequence of str
+        Their names.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Ten groups of equally many customers, with 95 % Wilson (1927) intervals of their rates.
+    """
+    cuts = _by_horizon(known, predicted, horizons)
+    gaps = [ece(y, p) for _, y, p in cuts]
+    worst = 100 * max(gaps)
+    title = f"Predicted churn and what then happened differ by {worst:.1f} points on average" + (
+        " or less" if len(cuts) > 1 else ""
+    )
+    figure, axes = _panels(title, "Each dot: a tenth of the customers, with its 95 % interval", len(cuts))
+    for axis, (horizon, y, p), gap in zip(axes, cuts, gaps, strict=True):
+        _reliability_panel(axis, y, p)
+        axis.set_title(f"{horizon} churn: {100 * gap:.1f} points apart", loc="left", fontsize=10, color=INK)
+    axes[0].set_ylabel("share that churned")
+    return figure
+
+
+def plot_gain(known: ArrayLike, predicted: ArrayLike, horizons: Sequence[str]) -> Figure:
+    """Draw the share of churners found against the share of customers looked at, riskiest first.
+
+    Parameters as in `plot_reliability`.
+    """
+    cuts = _by_horizon(known, predicted, horizons)
+    horizon, y, p = cuts[0]
+    found = _percent_text(lift_at(y, p) / 10)
+    title = f"The riskiest tenth of customers holds {found} of the {horizon} churn"
+    figure, axes = _panels(title, "Share of all churners found when the riskiest are looked at first", 1, width=7.2)
+    axis = axes[0]
+    looked_at = np.linspace(0, 1, 201)
+    axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+    axis.text(0.62, 0.57, "by chance", color=GREY, fontsize=9, rotation=33, ha="center", va="center")
+    for k, (name, outcome, probability) in enumerate(cuts):
+        colour = _SERIES[k % len(_SERIES)]
+        axis.plot(looked_at, _gain(outcome, probability, looked_at), color=colour, linewidth=2)
+        label = f"{name}: AUROC {auroc(outcome, probability):.3f}, lift at 10 % {lift_at(outcome, probability):.1f}"
+        axis.text(0.98, 0.05 + 0.065 * (len(cuts) - 1 - k), label, color=colour, fontsize=10, ha="right")
+    _percent(axis, x=True, y=True)
+    axis.set(xlim=(0, 1), ylim=(0, 1.01))
+    axis.set_xlabel("share of customers looked at, riskiest first")
+    axis.set_ylabel("share of churners found")
+    return figure
+
+
+def plot_churn_by_horizon(known: ArrayLike, predicted: ArrayLike, horizons: Sequence[str]) -> Figure:
+    """Draw churn over the horizons for five groups of customers, from the safest fifth to the riskiest.
+
+    Parameters as in `plot_reliability`; customers are grouped by their prediction at the last horizon.
+    """
+    outcome, p = _two_d(known, predicted, horizons)
+    fifth = _equal_groups(p[:, -1], _GROUPS)
+    groups = [g for g in range(_GROUPS) if (fifth == g).any()]
+    with np.errstate(invalid="ignore"):
+        seen = np.array([[_nan_mean(outcome[fifth == g, k]) for k in range(p.shape[1])] for g in groups])
+    said = np.array([p[fifth == g].mean(axis=0) for g in groups])
+    last, ends = horizons[-1], [_percent_text(seen[0, -1]), _percent_text(seen[-1, -1])]
+    title = f"{last} churn was {ends[1]} in the riskiest fifth of customers, {ends[0]} in the safest"
+    if len(groups) == 1:
+        title = f"All customers were given the same {last} churn, {_percent_text(said[0, -1])}"
+    figure, axes = _panels(
+        title, "Lines: predicted. Dots: what happened, among customers whose outcome is known", 1, 7.6
+    )
+    axis, x = axes[0], np.arange(len(horizons))
+    shades = _shades(len(groups))
+    for row in range(len(groups)):
+        axis.plot(x, said[row], color=shades[row], linewidth=2, marker="" if len(x) > 1 else "_", markersize=18)
+        axis.plot(x, seen[row], "o", color=shades[row], markeredgecolor="white", markersize=8, clip_on=False)
+    labels = {groups[0]: "safest fifth", groups[-1]: "riskiest fifth"} if len(groups) > 1 else {groups[0]: "everybody"}
+    for row, group in enumerate(groups):
+        if group in labels:
+            axis.annotate(
+                labels[group], (x[-1], said[row, -1]), xytext=(12, 0), textcoords="offset points",
+                color=shades[row], fontsize=10, va="center",
+            )  # fmt: skip
+    axis.set_xticks(x, [str(h) for h in horizons])
+    axis.set(xlim=(-0.15, x[-1] + 0.15 + 0.28 * max(1, x[-1])), ylim=(0, None))
+    axis.set_xlabel("horizon")
+    axis.set_ylabel("share that churns")
+    _percent(axis, y=True)
+    return figure
+
+
+def plot_risk_histogram(predicted: ArrayLike, horizons: Sequence[str]) -> Figure:
+    """Draw how the predicted churn probabilities are spread, one panel a horizon.
+
+    Parameters
+    ----------
+    predicted : array of shape (n, n_horizons)
+        P(churn by the horizon).
+    horizons : sequence of str
+        Their names.
+    """
+    p = np.asarray(predicted, dtype=np.float64)
+    p, _ = _two_d(p, p, horizons)
+    risky = 100 * float((p[:, -1] >= 0.5).mean())
+    title = f"{risky:.0f} % of customers are more likely than not to churn ({horizons[-1]})"
+    figure, axes = _panels(title, f"Predicted probability of churn, {len(p):,} customers", len(horizons))
+    for k, (axis, horizon) in enumerate(zip(axes, horizons, strict=True)):
+        axis.hist(p[:, k], bins=40, range=(0, 1), weights=np.full(len(p), 1 / len(p)), color=BLUE)
+        mean = float(p[:, k].mean())
+        axis.axvline(mean, color=VERMILLION, linewidth=1.5)
+        axis.annotate(
+            f"mean {100 * mean:.1f} %", (mean, 1), xycoords=("data", "axes fraction"), va="top",
+            xytext=(5 if mean < 0.6 else -5, -4), textcoords="offset points", ha="left" if mean < 0.6 else "right",
+            color=VERMILLION, fontsize=9,
+        )  # fmt: skip
+        axis.set_title(f"{horizon} churn", loc="left", fontsize=10, color=INK)
+        axis.set(xlim=(0, 1))
+        axis.set_xlabel("predicted probability")
+        _percent(axis, x=True, y=True)
+    axes[0].set_ylabel("share of customers")
+    return figure
+
+
+def plot_score_distribution(scores: ArrayLike, probability: ArrayLike, lo: int = 0) -> Figure:
+    """Draw the shares of answers as predicted and as given.
+
+    Parameters
+    ----------
+    scores : array of shape (n,)
+        Answers; NaN rows are left out.
+    probability : array of shape (n, n_scores)
+        P(score = lo), ...
+    lo : int
+        Lowest score.
+    """
+    y, q = _answered(scores, probability)
+    n_scores = q.shape[1]
+    given = np.bincount((y - lo).astype(np.int64), minlength=n_scores) / len(y)
+    said = q.mean(axis=0)
+    values = np.arange(lo, lo + n_scores)
+    title = f"The mean score was {values @ given:.2f} and was predicted to be {values @ said:.2f}"
+    figure, axes = _panels(
+        title, f"Shares of {len(y):,} answers; mean absolute error {mae(y, q, lo=lo):.2f} points", 1, width=7.6
+    )
+    axis = axes[0]
+    axis.bar(values, given, width=0.72, color=LIGHT)
+    axis.plot(values, said, "o-", color=BLUE, linewidth=1.5, markersize=6)
+    side, edge = ("left", 0.02) if given @ values >= values.mean() else ("right", 0.98)  # where the bars are low
+    for text, colour, height in (("bars: answers given", GREY, 0.94), ("dots: predicted", BLUE, 0.875)):
+        axis.text(edge, height, text, color=colour, fontsize=10, ha=side, transform=axis.transAxes)
+    axis.set_xticks(values if n_scores <= 21 else values[:: n_scores // 10])
+    axis.set_ylim(0, 1.15 * max(given.max(), said.max()))
+    axis.set_xlabel("score")
+    axis.set_ylabel("share of answers")
+    _percent(axis, y=True)
+    return figure
+
+
+def plot_score_reliability(scores: ArrayLike, probability: ArrayLike, lo: int = 0) -> Figure:
+    """Draw the mean answer of ten groups of customers against their mean expected score.
+
+    Parameters as in `plot_score_distribution`.
+    """
+    y, q = _answered(scores, probability)
+    expected = q @ np.arange(lo, lo + q.shape[1], dtype=np.float64)
+    tenth = _equal_groups(expected, _BINS)
+    groups = np.unique(tenth)
+    said = np.array([expected[tenth == g].mean() for g in groups])
+    seen = np.array([y[tenth == g].mean() for g in groups])
+    half = np.array([1.96 * y[tenth == g].std() / np.sqrt((tenth == g).sum()) for g in groups])
+    title = f"The happiest tenth by prediction answered {seen[-1]:.1f} on average, the unhappiest {seen[0]:.1f}"
+    figure, axes = _panels(title, "Each dot: a tenth of the answers, with its 95 % interval", 1, width=6.4)
+    axis = axes[0]
+    ends = min(said.min(), (seen - half).min()), max(said.max(), (seen + half).max())
+    axis.plot(ends, ends, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+    axis.errorbar(said, seen, yerr=half, fmt="o", color=BLUE, ecolor=SKY, elinewidth=1.5, markersize=6)
+    axis.set_xlabel("expected score")
+    axis.set_ylabel("mean answer")
+    return figure
+
+
+def plot_importance(names: Sequence[str], importance: ArrayLike, top: int = 25) -> Figure:
+    """Draw the features that matter most as bars.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Feature names.
+    importance : array of shape (n_features,)
+        Non-negative: gain, or mean absolute contribution.
+    top : int
+        How many to show.
+    """
+    value = np.asarray(importance, dtype=np.float64)
+    if value.shape != (len(names),) or not len(names):
+        raise DataError(f"importance has shape {value.shape}, there are {len(names)} names; give one value a name")
+    share = value / max(value.sum(), np.finfo(np.float64).tiny)
+    order = np.lexsort((np.arange(len(value)), -share))[:top]
+    order = order[share[order] > 0] if (share > 0).any() else order[:1]
+    title = f"'{names[order[0]]}' matters most: {100 * share[order[0]]:.0f} % of the importance"
+    subtitle = f"The first {len(order)} of {len(names)} features hold {100 * share[order].sum():.0f} %"
+    figure, axes = _panels(title, subtitle, 1, width=8.4, height=1.6 + 0.24 * len(order))
+    axis, y = axes[0], np.arange(len(order))[::-1]
+    axis.barh(y, share[order], color=BLUE, height=0.7)
+    for k, feature in enumerate(order):
+        axis.annotate(
+            f"{100 * share[feature]:.1f} %", (share[feature], y[k]), xytext=(4, 0), textcoords="offset points",
+            fontsize=8, color=GREY, va="center",
+        )  # fmt: skip
+    axis.set_yticks(y, [str(names[feature]) for feature in order], fontsize=9)
+    axis.set_ylim(-0.7, len(order) - 0.3)
+    axis.set_xlim(0, 1.12 * share[order[0]] or 1.0)
+    axis.grid(False)
+    axis.set_xticks([])
+    for side in ("left", "bottom"):
+        axis.spines[side].set_visible(False)
+    axis.tick_params(length=0)
+    return figure
+
+
+def churn_plots(known: ArrayLike, predicted: ArrayLike, horizons: Sequence[str]) -> dict[str, Figure]:
+    """Draw all pictures of a churn model, by file name without ending."""
+    return {
+        "churn_reliability": plot_reliability(known, predicted, horizons),
+        "churn_gain": plot_gain(known, predicted, horizons),
+        "churn_by_horizon": plot_churn_by_horizon(known, predicted, horizons),
+        "churn_risk_histogram": plot_risk_histogram(predicted, horizons),
+    }
+
+
+def score_plots(scores: ArrayLike, probability: ArrayLike, lo: int = 0) -> dict[str, Figure]:
+    """Draw all pictures of a satisfaction model, by file name without ending."""
+    return {
+        "satisfaction_distribution": plot_score_distribution(scores, probability, lo),
+        "satisfaction_reliability": plot_score_reliability(scores, probability, lo),
+    }
+
+
+def save_plots(folder: str | os.PathLike[str], figures: Mapping[str, Figure], dpi: int = 120) -> list[Path]:
+    """Write figures as PNG files into a folder, each whole or not at all.
+
+    Parameters
+    ----------
+    folder : path
+        Made when missing.
+    figures : mapping of str to Figure
+        File names without ending.
+    dpi : int
+        Dots an inch.
+
+    Returns
+    -------
+    list of Path
+    """
+    paths = []
+    for name, figure in figures.items():
+        path = Path(folder) / f"{name}.png"
+        with write_aside(path) as aside:
+            figure.savefig(aside, format="png", dpi=dpi, metadata={"Software": None})
+        paths.append(path)
+    return paths
+
+
+# ---------------------------------------------------------------- parts of a picture
+
+
+def _panels(
+    title: str, subtitle: str, n: int, width: float | None = None, height: float = 4.4
+) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width or max(6.0, 3.6 * n + 0.6), height), layout="constrained", facecolor="white")
+    head = figure.suptitle(_wrap(title, figure.get_figwidth()), x=0.01, ha="left", fontsize=12.5, color=INK)
+    head.set_fontweight("bold")
+    axes = [figure.add_subplot(1, n, k + 1) for k in range(n)]
+    figure.text(0.01, 0.0, " ", fontsize=14)  # keeps a line free at the foot
+    figure.text(0.01, 0.012, subtitle, ha="left", va="bottom", fontsize=9, color=GREY)
+    figure.get_layout_engine().set(rect=(0, 0.06, 1, 0.94), w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr, call-arg]
+    for axis in axes:
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+        for side in ("left", "bottom"):
+            axis.spines[side].set_color(LIGHT)
+        axis.grid(axis="y", color="#eeeeee", linewidth=0.8)
+        axis.set_axisbelow(True)
+        axis.tick_params(colors=GREY, labelsize=9)
+        axis.xaxis.label.set_color(GREY)
+        axis.yaxis.label.set_color(GREY)
+    return figure, axes
+
+
+def _wrap(title: str, width_inches: float) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(title, int(width_inches * 10.4)))
+
+
+def _percent(axis: Axes, x: bool = False, y: bool = False) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    for line in [axis.xaxis] * x + [axis.yaxis] * y:
+        line.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+
+
+def _percent_text(share: float) -> str:
+    return "unknown" if np.isnan(share) else f"{100 * share:.0f} %"
+
+
+def _reliability_panel(axis: Axes, y: Float64, p: Float64) -> None:
+    tenth = _equal_groups(p, _BINS)
+    groups = np.unique(tenth)
+    said = np.array([p[tenth == g].mean() for g in groups])
+    seen = np.array([y[tenth == g].mean() for g in groups])
+    low, high = _wilson(seen, np.array([(tenth == g).sum() for g in groups]))
+    end = min(1.0, 1.05 * max(said.max(), high.max()))
+    axis.plot([0, end], [0, end], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+    axis.vlines(said, low, high, color=SKY, linewidth=2, clip_on=False)
+    axis.plot(said, seen, "o", color=BLUE, markersize=6, clip_on=False)
+    axis.set(xlim=(0, end), ylim=(0, end))
+    axis.set_xlabel("predicted probability")
+    _percent(axis, x=True, y=True)
+
+
+def _shades(n: int) -> list[Any]:
+    """From safe blue over grey to risky vermillion; dark enough to read on white."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    ramp = LinearSegmentedColormap.from_list("risk", [BLUE, "#8a8a8a", VERMILLION])
+    return [ramp(x) for x in (np.linspace(0, 1, n) if n > 1 else [1.0])]
+
+
+# ---------------------------------------------------------------- the numbers in it
+
+
+def _two_d(known: ArrayLike, predicted: ArrayLike, horizons: Sequence[str]) -> tuple[Float64, Float64]:
+    outcome, p = np.asarray(known, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    if outcome.shape != p.shape or p.ndim != 2 or p.shape[1] != len(horizons) or not len(p):
+        raise DataError(
+            f"known has shape {outcome.shape} and predicted {p.shape}; with {len(horizons)} horizons both must be "
+            f"(n_rows, {len(horizons)}) with at least one row"
+        )
+    return outcome, p
+
+
+def _by_horizon(known: ArrayLike, predicted: ArrayLike, horizons: Sequence[str]) -> list[tuple[str, Float64, Float64]]:
+    """Outcome and prediction of the rows that are known, for the horizons that have any."""
+    outcome, p = _two_d(known, predicted, horizons)
+    rows = ~np.isnan(outcome)
+    cuts = [(str(h), outcome[rows[:, k], k], p[rows[:, k], k]) for k, h in enumerate(horizons) if rows[:, k].any()]
+    if not cuts:
+        raise DataError("known: no outcome is known at any horizon, so there is nothing to draw")
+    return cuts
+
+
+def _answered(scores: ArrayLike, probability: ArrayLike) -> tuple[Float64, Float64]:
+    y, q = np.asarray(scores, dtype=np.float64), np.asarray(probability, dtype=np.float64)
+    rows = ~np.isnan(y)
+    if not rows.any():
+        raise DataError("scores: none is an answer, so there is nothing to draw")
+    return y[rows], q[rows]
+
+
+def _equal_groups(values: Float64, n: int) -> NDArray[np.intp]:
+    """Group 0 to n - 1, equally many rows each as far as ties allow."""
+    edges = np.unique(np.quantile(values, np.arange(1, n) / n))
+    return np.searchsorted(edges, values, side="right")
+
+
+def _gain(y: Float64, p: Float64, looked_at: Float64) -> Float64:
+    happened, others = rank_groups(y, p, np.ones(len(y)))
+    if not happened.sum():
+        return np.full(len(looked_at), np.nan)
+    seen, found = np.cumsum(happened + others), np.cumsum(happened)
+    return np.interp(looked_at, np.r_[0, seen / seen[-1]], np.r_[0, found / found[-1]])
+
+
+def _wilson(rate: Float64, n: NDArray[np.intp], z: float = 1.96) -> tuple[Float64, Float64]:
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    return centre - half, centre + half
+
+
+def _nan_mean(values: Float64) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

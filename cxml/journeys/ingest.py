@@ -1,0 +1,246 @@
+"""One source, read to its end: good rows as arrays, bad rows with their reasons."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cxml.config import SourceConfig
+from cxml.errors import ConfigError
+from cxml.journeys.batches import BadRows, Rows, add_batch
+from cxml.journeys.canonical import MALFORMED, CanonicalSelect, RowRules, canonical_select, map_columns
+from cxml.journeys.formats import Relation, malformed_lines, refusing
+from cxml.journeys.quality import SourceReport
+from cxml.journeys.schema import NUMBER_COLUMNS
+from cxml.journeys.sources import open_source
+from cxml.journeys.stamps import check_zone, utc_to_local
+from cxml.progress import Advance
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_BATCH_ROWS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which columns rows should have.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        Canonical names, in their fixed order.
+    required : tuple of str
+        Those no source may lack.
+    measures : tuple of str
+        Those that are numbers, beside the canonical ones.
+    mapping : mapping of str to str
+        Canonical name -> source column, where a source does not say otherwise itself.
+    """
+
+    columns: tuple[str, ...]
+    required: tuple[str, ...]
+    measures: tuple[str, ...] = ()
+    mapping: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> set[str]:
+        """Columns that text files must not turn into numbers."""
+        return set(self.columns) - {*NUMBER_COLUMNS, *self.measures, "sequence", "resolved"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What one source gave."""
+
+    report: SourceReport
+    rows: list[Rows]
+    bad: BadRows
+
+
+def ingest(
+    source: SourceConfig | Any,
+    layout: Layout,
+    folder: str | os.PathLike[str] = ".",
+    where: str | None = None,
+    timezone: str | None = None,
+    rules: RowRules | None = None,
+    label: str = "",
+    advance: Advance = lambda _n: None,
+) -> Ingested:
+    """Read one source.
+
+    Parameters
+    ----------
+    source : SourceConfig, data frame or Arrow table
+    layout : Layout
+    folder : path
+        Where relative paths start.
+    where : str, optional
+        SQL predicate, beside the source's own.
+    timezone : str, optional
+        Zone of stamps that carry none, where the source does not say otherwise.
+    rules : RowRules, optional
+    label : str, optional
+        Name of a frame, for messages.
+    advance : callable
+        Told the number of rows of every batch.
+
+    Returns
+    -------
+    Ingested
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the source as a whole cannot be read.
+    """
+    own = source if isinstance(source, SourceConfig) else SourceConfig(path=label or "frame")
+    condition = " and ".join(f"({part}\n)" for part in (where, own.where) if part) or None
+    zone = own.timezone or timezone
+    zone = None if zone is None else check_zone(zone)
+    mapping = {**layout.mapping, **own.columns}
+    rules = _on_the_clock(rules or RowRules(), zone)
+    rows: list[Rows] = []
+    bad, n_read = BadRows(), 0
+    with open_source(source, folder, condition, mapping, layout.texts, label) as (con, relations):
+        predicate = "" if own.url is not None else condition or ""
+        for relation in relations:
+            found = map_columns(layout.columns, layout.required, mapping, list(relation.types), _name(relation))
+            with refusing(_name(relation)):
+                part, refused, n = _read_relation(con, relation, found, layout, rules, predicate, zone, advance)
+            rows.append(part)
+            _extend(bad, refused)
+            n_read += n
+    return Ingested(SourceReport(own.label, n_read, dict(Counter(bad.reason))), rows, bad)
+
+
+def _on_the_clock(rules: RowRules, zone: str | None) -> RowRules:
+    if rules.as_of is None:
+        return rules
+    return replace(rules, as_of_local=utc_to_local(rules.as_of, zone or "UTC"))
+
+
+def _name(relation: Relation) -> str:
+    file = Path(relation.file).name
+    return relation.label if file in relation.label else f"{relation.label} ({file})"
+
+
+def _read_relation(
+    con: DuckDBPyConnection,
+    relation: Relation,
+    found: Mapping[str, str],
+    layout: Layout,
+    rules: RowRules,
+    predicate: str,
+    zone: str | None,
+    advance: Advance,
+) -> tuple[Rows, BadRows, int]:
+    def select(raw: str) -> CanonicalSelect:
+        return canonical_select(
+            relation.sql,
+            found,
+            relation.types,
+            layout.measures,
+            rules,
+            _name(relation),
+            relation.malformed,
+            predicate,
+            raw,
+        )
+
+    first = select("" if relation.costly_raw else relation.raw)
+    _need_zone(first, zone, found, _name(relation))
+    good, bad, n_read, position = Rows(), BadRows(), 0, 1
+    for batch in con.sql(first.sql).to_arrow_reader(_BATCH_ROWS):
+        n_read += add_batch(batch, first, zone, position, relation.file, good, bad)
+        position += batch.num_rows
+        advance(batch.num_rows)
+    if len(bad) and relation.costly_raw:
+        bad.raw[:] = _raw_rows(con, select(relation.raw), bool(predicate))
+    n_read += _add_rejects(con, relation, bad)
+    if relation.malformed:
+        _add_malformed(relation, bad)
+    return good, bad, n_read
+
+
+def _need_zone(select: CanonicalSelect, zone: str | None, found: Mapping[str, str], where: str) -> None:
+    for name, naive in select.naive.items():
+        if naive == "all" and zone is None:
+            raise ConfigError(
+                f"{where}: the stamps of column '{found[name]}' carry no time zone, so they could mean any hour of a "
+                "day. Say which clock wrote them: timezone: UTC, or e.g. timezone: Europe/Berlin."
+            )
+
+
+def _raw_rows(con: DuckDBPyConnection, select: CanonicalSelect, has_predicate: bool) -> list[str | None]:
+    """Raw text of the bad rows, in order: only they are read in full, and only when there are any."""
+    condition = '"cxml:reason" <> 0' + (' and "cxml:wanted"' if has_predicate else "")
+    return [row[0] for row in con.sql(f'select "cxml:raw" from ({select.sql}) where {condition}').fetchall()]
+
+
+def _add_rejects(con: DuckDBPyConnection, relation: Relation, bad: BadRows) -> int:
+    """Add the lines DuckDB could not take apart, and count them among the rows of their file."""
+    n = 0
+    for table, file in relation.rejects.items():
+        found = con.sql(
+            f'select line - 1, first(csv_line order by column_idx) from "{table}" group by line order by line'
+        ).fetchall()
+        lines = np.array([row for row, _ in found], dtype=np.int64)
+        if relation.file:
+            bad.row[:] = _shifted(np.array(bad.row, dtype=np.int64), lines).tolist()
+        _extend(
+            bad,
+            BadRows(
+                [file] * len(found), lines.tolist(), [MALFORMED] * len(found), [_json_text(line) for _, line in found]
+            ),
+        )
+        n += len(found)
+    return n
+
+
+def _shifted(rows: Any, rejected: Any) -> Any:
+    """Numbers of rows in a file, from their numbers among the lines that could be read."""
+    return rows + np.searchsorted(rejected - np.arange(len(rejected)), rows, side="right")
+
+
+def _add_malformed(relation: Relation, bad: BadRows) -> None:
+    wanted = {row for row, reason in zip(bad.row, bad.reason, strict=True) if reason == MALFORMED}
+    if wanted:
+        texts = malformed_lines(Path(relation.file), wanted)
+        bad.raw[:] = [
+            _json_text(texts[row]) if row in texts else raw for row, raw in zip(bad.row, bad.raw, strict=True)
+        ]
+
+
+def _json_text(line: str | None) -> str:
+    import json
+
+    return json.dumps((line or "").rstrip("\r\n"), ensure_ascii=False)
+
+
+def _extend(bad: BadRows, more: BadRows) -> None:
+    bad.file += more.file
+    bad.row += more.row
+    bad.reason += more.reason
+    bad.raw += more.raw
+
+
+def refuse_bad_rows(side: str, ingested: Sequence[Ingested], names: Collection[str]) -> None:
+    """Refuse a side table with bad rows: it is small, and nobody would look for its quarantine."""
+    from cxml.errors import DataError
+
+    for one in ingested:
+        if len(one.bad):
+            reasons = "; ".join(f"{reason}: {n:,}" for reason, n in one.report.quarantined.items())
+            rows = ", ".join(f"{row:,}" for row in one.bad.row[:3])
+            raise DataError(
+                f"{side} ({one.report.source}): {len(one.bad):,} of {one.report.rows_read:,} rows are bad. {reasons} "
+                f"(rows {rows}). Mend them, or leave them out with 'where'; {', '.join(names)} must be readable."
+            )

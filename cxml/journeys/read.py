@@ -1,0 +1,221 @@
+"""Sources to a `JourneyLog`: read, check, merge, factorise, group, order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from cxml.config import REQUIRED_COLUMNS, CustomersConfig, JourneysConfig, SourceConfig
+from cxml.errors import ConfigError
+from cxml.journeys.block import CustomerTable, EventBlock
+from cxml.journeys.canonical import RowRules
+from cxml.journeys.customers import align_customers, read_customers, read_table
+from cxml.journeys.ingest import Ingested, Layout, ingest
+from cxml.journeys.log import JourneyLog
+from cxml.journeys.merge import Merged, merge
+from cxml.journeys.quality import QualityReport, refuse_poor_data, write_quarantine
+from cxml.journeys.sources import is_table
+from cxml.journeys.taxonomy import touchpoints_in_no_stage, words_that_never_occur
+from cxml.progress import SILENT, Progress
+from cxml.times import parse_instant
+
+__all__ = ["read_journeys", "read_table"]
+
+
+def read_journeys(
+    sources: Any,
+    *,
+    columns: Mapping[str, str] | None = None,
+    timezone: str | None = None,
+    measures: Sequence[str] = (),
+    attributes: Sequence[str] = (),
+    where: str | None = None,
+    stages: Mapping[str, Sequence[str]] | None = None,
+    activity: Sequence[str] = (),
+    contacts: Sequence[str] = (),
+    duplicates: Literal["keep", "drop_exact"] = "keep",
+    customers: CustomersConfig | CustomerTable | None = None,
+    score_scale: tuple[int, int] | None = None,
+    survey: str | None = None,
+    as_of: Any = None,
+    quarantine: str | os.PathLike[str] | None = None,
+    folder: str | os.PathLike[str] = ".",
+    progress: Progress = SILENT,
+) -> JourneyLog:
+    """Read event logs into one journey log.
+
+    Rows that cannot be used (no customer, no readable stamp, no touchpoint, a measure that is no number, ...) are
+    set aside with their reason, never silently dropped; `JourneyLog.quality` counts them. The result does not
+    depend on the order of rows, nor on how they are spread over files.
+
+    Parameters
+    ----------
+    sources : path, data frame, Arrow table, SourceConfig, a list of these, or JourneysConfig
+        A path is a file, a glob or a folder: Parquet, CSV, JSON Lines, plain, .gz or .zst. A `JourneysConfig`
+        carries the settings from ``columns`` to ``duplicates`` itself; give them there.
+    columns : mapping of str to str, optional
+        Canonical name (``customer_id``, ``timestamp``, ``touchpoint``, ...) -> the source's own column.
+        A column that bears the canonical name already needs no entry.
+    timezone : str, optional
+        Zone of stamps that carry none, e.g. ``"UTC"`` or ``"Europe/Berlin"``.
+    measures, attributes : sequence of str
+        Further numbers and further categories.
+    where : str, optional
+        SQL predicate over the source's own columns.
+    stages : mapping of str to sequence of str, optional
+        Lifecycle stage -> touchpoints.
+    activity, contacts : sequence of str
+        Touchpoints that count as being active, and as contacts with service.
+    duplicates : {"keep", "drop_exact"}
+        What to do with rows that equal another in every canonical column.
+    customers : CustomersConfig or CustomerTable, optional
+        What is known of customers beside their events.
+    score_scale : tuple of (int, int), optional
+        Lowest and highest score of ``survey`` rows; others are set aside.
+    survey : str, optional
+        The touchpoint that carries the score.
+    as_of : moment, optional
+        When the data were taken; later stamps are set aside.
+    quarantine : path, optional
+        Parquet file for the rows set aside.
+    folder : path
+        Where relative paths start.
+    progress : Progress
+        Told of every million rows.
+
+    Returns
+    -------
+    JourneyLog
+
+    Raises
+    ------
+    ConfigError
+        If a file or column is not there, stamps need a time zone, or SQL does not hold.
+    DataError
+        If a source cannot be read, holds nothing, or too large a share of its rows is bad.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> days = ["2024-01-02", "2024-01-01", "2024-01-03"]
+    >>> visits = pd.DataFrame({"user": [7, 7, 8], "when": days, "page": ["a", "b", "a"]})
+    >>> names = {"customer_id": "user", "timestamp": "when", "touchpoint": "page"}
+    >>> read_journeys(visits, columns=names, timezone="UTC")
+    JourneyLog(3 events of 2 customers, 2024-01-01 to 2024-01-03, 2 touchpoints)
+    """
+    settings: dict[str, Any] = {
+        "timezone": timezone, "measures": list(measures), "attributes": list(attributes), "where": where,
+        "stages": {stage: list(names) for stage, names in (stages or {}).items()}, "activity": list(activity),
+        "contacts": list(contacts), "duplicates": duplicates,
+    }  # fmt: skip
+    config, inputs = _config_and_inputs(sources, dict(columns or {}), settings)
+    if (score_scale is None) != (survey is None):
+        raise ConfigError("'score_scale' and 'survey' go together: which rows carry a score, and on which scale")
+    rules = RowRules(survey=survey, scale=score_scale, as_of=None if as_of is None else _moment("as_of", as_of))
+    layout = Layout(config.columns, REQUIRED_COLUMNS, tuple(config.measures), dict(columns or {}))
+    ingested = []
+    with progress.step("reading journeys") as advance:
+        for i, source in enumerate(inputs, start=1):
+            label = f"frame {i}" if len(inputs) > 1 else "frame"
+            ingested.append(ingest(source, layout, folder, config.where, config.timezone, rules, label, advance))
+    written = _set_aside(ingested, config, quarantine)
+    merged = merge([rows for one in ingested for rows in one.rows], config)
+    quality = _quality(ingested, merged, config, written)
+    if isinstance(customers, CustomersConfig):
+        customers = read_customers(customers, folder, config.timezone)
+    if customers is not None:
+        customers = align_customers(customers, merged.block.customers)
+    return JourneyLog(merged.block, config, customers, quality)
+
+
+def _config_and_inputs(
+    sources: Any, columns: dict[str, str], settings: dict[str, Any]
+) -> tuple[JourneysConfig, list[Any]]:
+    """Return the settings as one config, and what to read: `SourceConfig`s and frames."""
+    if isinstance(sources, JourneysConfig):
+        given = [
+            name for name, value in ({"columns": columns} | settings).items() if value not in (None, {}, [], "keep")
+        ]
+        if given:
+            raise ConfigError(f"'{given[0]}' stands in the JourneysConfig already; change it there")
+        return sources, list(sources.sources)
+    listed = list(sources) if isinstance(sources, list | tuple) else [sources]
+    if not listed:
+        raise ConfigError("'sources' is empty: name at least one file, frame or SourceConfig")
+    try:
+        known = [_as_source(source, columns, i) for i, source in enumerate(listed, start=1)]
+        config = JourneysConfig(sources=known, **settings)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, f['loc']))}: {f['msg']}".removeprefix(": ") for f in error.errors()]
+        raise ConfigError("; ".join(fault.replace("Value error, ", "") for fault in faults)) from None
+    pairs = zip(listed, config.sources, strict=True)
+    return config, [given if is_table(given) else own for given, own in pairs]
+
+
+def _as_source(source: Any, columns: dict[str, str], number: int) -> SourceConfig:
+    if isinstance(source, SourceConfig):
+        return source.model_copy(update={"columns": {**columns, **source.columns}})
+    if isinstance(source, Mapping):
+        return SourceConfig(**{**source, "columns": {**columns, **source.get("columns", {})}})
+    if is_table(source):
+        return SourceConfig(path=f"frame {number}", columns=columns)
+    if isinstance(source, str | os.PathLike):
+        return SourceConfig(path=os.fspath(source), columns=columns)
+    raise ConfigError(
+        f"a source is a path, a data frame, an Arrow table or a SourceConfig, not a {type(source).__name__}"
+    )
+
+
+def _moment(name: str, value: Any) -> int:
+    try:
+        return parse_instant(value)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def _set_aside(
+    ingested: Sequence[Ingested], config: JourneysConfig, quarantine: str | os.PathLike[str] | None
+) -> str | None:
+    bad = [(one.report.source, one.bad) for one in ingested]
+    written = None if quarantine is None else write_quarantine(quarantine, bad)
+    refuse_poor_data([one.report for one in ingested], bad, config.max_quarantined, written)
+    return written
+
+
+def _quality(
+    ingested: Sequence[Ingested], merged: Merged, config: JourneysConfig, written: str | None
+) -> QualityReport:
+    block = merged.block
+    touchpoints = block.categories["touchpoint"].vocabulary
+    words = {f"stages.{stage}": names for stage, names in config.stages.items()}
+    words |= {"activity": config.activity, "contacts": config.contacts}
+    return QualityReport(
+        sources=tuple(one.report for one in ingested),
+        rows_kept=block.n_events,
+        duplicates=merged.duplicates,
+        duplicates_dropped=merged.duplicates_dropped,
+        late_events=merged.late_events,
+        negative_durations=int((block.measures["duration"] < 0).sum()) if "duration" in block.measures else 0,
+        customers=block.n_customers,
+        first=int(block.time.min()),
+        last=int(block.time.max()),
+        events_per_customer=_events_per_customer(block),
+        touchpoints_in_no_stage=touchpoints_in_no_stage(config.stages, touchpoints),
+        words_that_never_occur=words_that_never_occur(words, touchpoints),
+        quarantine=written,
+    )
+
+
+def _events_per_customer(block: EventBlock) -> dict[str, float]:
+    counts = np.diff(block.starts)
+    return {
+        "min": float(counts.min()),
+        "median": float(np.median(counts)),
+        "mean": float(counts.mean()),
+        "p99": float(np.quantile(counts, 0.99)),
+        "max": float(counts.max()),
+    }

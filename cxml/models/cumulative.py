@@ -1,0 +1,382 @@
+"""Cumulative-link boosting: one latent value by gradient-boosted trees, ordered cut points beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from cxml.errors import ConfigError, DataError
+from cxml.models.calibration import Calibration, fit_calibration
+from cxml.models.frames import Columns
+from cxml.models.likelihood import Intervals, cut_point_step, first_cut_points, gradients, mean_loss
+from cxml.models.predictor import CumulativePredictor, class_probabilities
+from cxml.models.trees import TreeEnsemble
+
+Float64 = NDArray[np.float64]
+
+ROUNDS_STOPPED_EARLY = 1000
+ROUNDS_WITHOUT_STOPPING = 200
+
+
+class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Boosted trees for an ordered outcome known up to an interval.
+
+    P(Y <= k) = sigmoid(cut_point[k] - f(x)) for classes 0 .. K (McCullagh 1980, "Regression models for ordinal
+    data", JRSS B 42). LightGBM grows f under the interval-censored log-likelihood; a Newton step re-fits the cut
+    points every round. Censored rows count for what they tell, and P(Y <= k) can never fall with k.
+
+    Parameters
+    ----------
+    n_classes : int, optional
+        K + 1; default: what the data show.
+    n_estimators : int, optional
+        Most trees. Default: 1000 where an ``eval_set`` can stop them early, else 200.
+    learning_rate, num_leaves, max_depth, subsample, colsample_bytree, reg_alpha, reg_lambda, max_bin
+        As in LightGBM.
+    min_child_samples : int, optional
+        Fewest rows in a leaf. Default: the square root of the number of rows, from 5 to 100.
+    monotone_constraints : sequence of -1, 0, 1, optional
+        One per column; 1: f must not fall as the column rises.
+    early_stopping_rounds : int
+        Stop when the loss on ``eval_set`` has not fallen for so many rounds; the best round is kept.
+    random_state : int, RandomState or None
+        The same seed and data give the same model text, byte for byte, on any number of threads.
+    n_jobs : int, optional
+        Threads; default: all.
+
+    Attributes
+    ----------
+    predictor_ : CumulativePredictor
+        What serving needs; every prediction goes through it.
+    booster_text_ : str
+        LightGBM's model text.
+    cut_points_ : float64 array of shape (K,)
+    classes_ : int array of shape (K + 1,)
+    best_iteration_ : int
+        Rounds kept.
+    eval_losses_ : list of float
+        Mean negative log-likelihood on ``eval_set`` after every round; empty without one.
+    feature_importances_ : float64 array of shape (n_features,)
+        Total gain of each column.
+    n_features_in_ : int
+    feature_names_in_ : object array
+        Only after a DataFrame.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(500, 2))
+    >>> y = np.digitize(X[:, 0] + rng.logistic(size=500), [-1.0, 1.0])
+    >>> model = CumulativeLinkBoosting(n_estimators=30).fit(X, y)
+    >>> model.predict([[-9.0, 0.0], [9.0, 0.0]]).tolist()
+    [0, 2]
+    """
+
+    def __init__(
+        self,
+        *,
+        n_classes: int | None = None,
+        n_estimators: int | None = None,
+        learning_rate: float = 0.05,
+        num_leaves: int = 15,
+        max_depth: int = -1,
+        min_child_samples: int | None = None,
+        subsample: float = 1.0,
+        colsample_bytree: float = 0.8,
+        reg_alpha: float = 0.0,
+        reg_lambda: float = 1.0,
+        max_bin: int = 255,
+        monotone_constraints: Sequence[int] | None = None,
+        early_stopping_rounds: int = 50,
+        random_state: Any = 0,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_classes = n_classes
+        self.n_estimators = n_estimators
+        self.learning_rate = learning_rate
+        self.num_leaves = num_leaves
+        self.max_depth = max_depth
+        self.min_child_samples = min_child_samples
+        self.subsample = subsample
+        self.colsample_bytree = colsample_bytree
+        self.reg_alpha = reg_alpha
+        self.reg_lambda = reg_lambda
+        self.max_bin = max_bin
+        self.monotone_constraints = monotone_constraints
+        self.early_stopping_rounds = early_stopping_rounds
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        eval_set: tuple[Any, Any] | None = None,
+        sample_weight: Any = None,
+        categorical_feature: str | Sequence[str | int] = "auto",
+    ) -> CumulativeLinkBoosting:
+        """Grow the trees.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n, n_features)
+            NaN where missing. Columns of type category are taken as such.
+        y : int array of shape (n,) or (n, 2)
+            The class, or the first and last class that the outcome may be in. Rows that may be in any are left out.
+        eval_set : (X, y), optional
+            Later data, to stop early on.
+        sample_weight : array of shape (n,), optional
+            Non-negative.
+        categorical_feature : "auto" or list of names or positions
+            Further columns whose values are category codes.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If no row tells anything, all tell the same, or shapes and values do not fit.
+        """
+        self._check_parameters()
+        columns = Columns.of(X)
+        matrix, outcomes = self._informative(columns.matrix(X), y, sample_weight, self._n_cuts(y))
+        _demand_variety(outcomes)
+        held_out = None
+        if eval_set is not None:
+            held_out = self._informative(columns.matrix(eval_set[0]), eval_set[1], None, outcomes.n_cuts)
+        boosting = _Boosting(outcomes, None if held_out is None else held_out[1])
+        booster = boosting.run(
+            self._lightgbm_parameters(len(matrix)), self._rounds(held_out is not None), matrix,
+            None if held_out is None else held_out[0], columns.categorical(categorical_feature),
+            self.early_stopping_rounds,
+        )  # fmt: skip
+        self._keep(booster, boosting, columns)
+        return self
+
+    def _keep(self, booster: Any, boosting: _Boosting, columns: Columns) -> None:
+        text = booster.model_to_string(num_iteration=boosting.best_round)
+        # what follows the trees names the machine's threads and more: no part of the model
+        self.booster_text_ = text[: text.index("\nend of trees")] + "\nend of trees\n"
+        self.best_iteration_ = boosting.best_round
+        self.eval_losses_ = boosting.losses
+        self.cut_points_ = boosting.history[boosting.best_round - 1]
+        self.classes_ = np.arange(len(self.cut_points_) + 1)
+        self.predictor_ = CumulativePredictor(
+            TreeEnsemble.from_text(self.booster_text_), self.cut_points_, Calibration.identity(len(self.cut_points_))
+        )
+        self.feature_importances_ = booster.feature_importance("gain", iteration=boosting.best_round)
+        self.columns_ = columns
+        self.n_features_in_ = columns.n
+        if columns.names is not None:
+            self.feature_names_in_ = np.array(columns.names, dtype=object)
+
+    def calibrate(self, X: Any, outcome: Any, weight: Any = None) -> CumulativeLinkBoosting:
+        """Fit the calibration of every threshold, on other rows than the trees grew on; see `fit_calibration`.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n, n_features)
+        outcome : float array of shape (n, K)
+            1 where Y <= k, 0 where not, NaN where unknown.
+        weight : float array of shape (n,) or (n, K), optional
+
+        Returns
+        -------
+        self
+        """
+        latent = self.predict_latent(X)
+        calibration = fit_calibration(latent, self.cut_points_, np.asarray(outcome, float), weight)
+        self.predictor_ = CumulativePredictor(self.predictor_.trees, self.cut_points_, calibration)
+        return self
+
+    def predict_latent(self, X: Any) -> Float64:
+        """Return f(x): the larger, the higher the class. Shape (n,)."""
+        check_is_fitted(self, "predictor_")
+        return self.predictor_.latent(self.columns_.matrix(X), _threads(self.n_jobs))
+
+    def predict_cdf(self, X: Any) -> Float64:
+        """Return P(Y <= k) for k = 0 .. K - 1. Shape (n, K)."""
+        return self.predictor_.cdf(self.predict_latent(X)) if hasattr(self, "predictor_") else self.predict_latent(X)
+
+    def predict_proba(self, X: Any) -> Float64:
+        """Return P(Y = k) for k = 0 .. K. Shape (n, K + 1)."""
+        return class_probabilities(self.predict_cdf(X))
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Return the most probable class. Shape (n,)."""
+        return self.predict_proba(X).argmax(axis=1)
+
+    def contributions(self, X: Any) -> Float64:
+        """Share f(x) among the features. Shape (n, n_features + 1); see `TreeEnsemble.contributions`."""
+        check_is_fitted(self, "predictor_")
+        return self.predictor_.contributions(self.columns_.matrix(X), _threads(self.n_jobs))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the mean log-likelihood of the trees' own distribution, before calibration; higher is better."""
+        check_is_fitted(self, "predictor_")
+        matrix, outcomes = self._informative(self.columns_.matrix(X), y, sample_weight, len(self.cut_points_))
+        return -mean_loss(self.predictor_.latent(matrix, _threads(self.n_jobs)), outcomes, self.cut_points_)
+
+    def _check_parameters(self) -> None:
+        positive = ("n_estimators", "learning_rate", "min_child_samples", "max_bin", "early_stopping_rounds")
+        for name in positive:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} is {value!r}; it must be above 0")
+        for name in ("subsample", "colsample_bytree"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be above 0 and at most 1")
+        for name, least in (("num_leaves", 2), ("n_classes", 2), ("reg_alpha", 0), ("reg_lambda", 0)):
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise ConfigError(f"{name} is {value!r}; it must be {least} or more")
+
+    def _n_cuts(self, y: Any) -> int:
+        if self.n_classes is not None:
+            return self.n_classes - 1
+        return max(1, int(np.max(np.asarray(y), initial=0)))
+
+    def _informative(self, matrix: NDArray[Any], y: Any, weight: Any, n_cuts: int) -> tuple[NDArray[Any], Intervals]:
+        """Return the rows that tell something, with weights of mean 1."""
+        lower, upper = _bounds(y, n_cuts)
+        weights = np.ones(len(lower)) if weight is None else np.asarray(weight, float)
+        if len(matrix) != len(lower) or weights.shape != lower.shape:
+            raise DataError(
+                f"X has {len(matrix):,} rows, y {len(lower):,}, sample_weight {weights.size:,}; they must be equal"
+            )
+        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise DataError("sample_weight: holds negative, missing or infinite values. Weights must be 0 or more.")
+        tells = ((lower > 0) | (upper < n_cuts)) & (weights > 0)
+        if not tells.any():
+            raise DataError(
+                f"y: none of {len(lower):,} rows tells anything about its class. Wait until outcomes are seen."
+            )
+        kept = weights[tells]
+        rows = matrix if tells.all() else matrix[tells]
+        return rows, Intervals(lower[tells], upper[tells], kept / kept.mean(), n_cuts)
+
+    def _rounds(self, can_stop: bool) -> int:
+        if self.n_estimators is not None:
+            return self.n_estimators
+        return ROUNDS_STOPPED_EARLY if can_stop else ROUNDS_WITHOUT_STOPPING
+
+    def _lightgbm_parameters(self, n_rows: int) -> dict[str, Any]:
+        leaf_rows = self.min_child_samples or int(np.clip(np.sqrt(n_rows), 5, 100))
+        constraints = (
+            {} if self.monotone_constraints is None else {"monotone_constraints": [*self.monotone_constraints]}
+        )
+        return constraints | {
+            "learning_rate": self.learning_rate, "num_leaves": self.num_leaves, "max_depth": self.max_depth,
+            "min_data_in_leaf": leaf_rows, "bagging_fraction": self.subsample,
+            "bagging_freq": int(self.subsample < 1.0), "feature_fraction": self.colsample_bytree,
+            "lambda_l1": self.reg_alpha, "lambda_l2": self.reg_lambda, "max_bin": self.max_bin,
+            "seed": _seed(self.random_state), "num_threads": _threads(self.n_jobs) or 0,
+            "deterministic": True, "force_row_wise": True, "feature_pre_filter": False, "metric": "None",
+            "verbosity": -1,
+        }  # fmt: skip
+
+
+class _Boosting:
+    """One run of LightGBM: the latent value belongs to it, the cut points are kept here."""
+
+    def __init__(self, outcomes: Intervals, held_out: Intervals | None) -> None:
+        self.outcomes, self.held_out = outcomes, held_out
+        self.cut_points = first_cut_points(outcomes)
+        self.pairs = outcomes.pair_weights()
+        self.gradient = np.empty(len(outcomes.lower), np.float32)
+        self.hessian = np.empty_like(self.gradient)
+        self.history: list[Float64] = []
+        self.losses: list[float] = []
+        self.best_round = 0
+
+    def run(
+        self,
+        parameters: dict[str, Any],
+        rounds: int,
+        matrix: NDArray[Any],
+        eval_matrix: NDArray[Any] | None,
+        categorical: list[int],
+        patience: int,
+    ) -> Any:
+        """Grow up to ``rounds`` trees and set ``best_round``."""
+        import lightgbm
+
+        def dataset(values: NDArray[Any], reference: Any = None) -> Any:
+            return lightgbm.Dataset(
+                values, categorical_feature=categorical, params=parameters, reference=reference
+            )  # fmt: skip
+
+        train = dataset(matrix)
+        booster = lightgbm.Booster(parameters, train)
+        if eval_matrix is not None:
+            booster.add_valid(dataset(eval_matrix, train), "eval")
+        for _ in range(rounds):
+            booster.update(fobj=self._objective)
+            self.history.append(self.cut_points)
+            if eval_matrix is not None:
+                booster.eval_valid(self._evaluate)
+                if len(self.losses) - 1 - int(np.argmin(self.losses)) >= patience:
+                    break
+        self.best_round = int(np.argmin(self.losses)) + 1 if self.losses else rounds
+        return booster
+
+    def _objective(self, latent: Float64, _train: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Fill gradient and Hessian at the present cut points, then move these by the same pass's sums."""
+        sums, mean = gradients(latent, self.outcomes, self.cut_points, self.gradient, self.hessian)
+        self.cut_points = self.cut_points + cut_point_step(self.cut_points, self.pairs, sums, mean)
+        return self.gradient, self.hessian
+
+    def _evaluate(self, latent: Float64, _eval: Any) -> tuple[str, float, bool]:
+        assert self.held_out is not None
+        self.losses.append(mean_loss(latent, self.held_out, self.cut_points))
+        return "loss", self.losses[-1], False
+
+
+def _bounds(y: Any, n_cuts: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    values = np.asarray(y, float)
+    if values.ndim == 1:
+        values = np.column_stack([values, values])
+    if values.ndim != 2 or values.shape[1] != 2:
+        raise DataError(f"y: has shape {values.shape}; needs one class a row, or its first and last class")
+    lower, upper = values.T
+    good = (lower >= 0) & (lower <= upper) & (upper <= n_cuts) & (values == np.floor(values)).all(axis=1)
+    bad = np.flatnonzero(~good)
+    if len(bad):
+        shown = ", ".join(f"{values[i].tolist()} in row {i}" for i in bad[:3])
+        raise DataError(f"y: {len(bad):,} of {len(values):,} rows are no classes from 0 to {n_cuts} ({shown})")
+    return lower.astype(np.int32), upper.astype(np.int32)
+
+
+def _demand_variety(outcomes: Intervals) -> None:
+    """Refuse data in which one and the same class would explain every row."""
+    if outcomes.lower.max() <= outcomes.upper.min():
+        raise DataError(
+            f"y: all {len(outcomes.lower):,} rows may be of one class ({outcomes.lower.max()}); "
+            "there is nothing to tell apart. Check the labels."
+        )
+
+
+def _seed(random_state: Any) -> int:
+    if random_state is None:
+        return 0
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    return int(random_state.randint(2**31 - 1))
+
+
+def _threads(n_jobs: int | None) -> int | None:
+    return None if n_jobs is None or n_jobs < 1 else int(n_jobs)
+
+
+def parameters_of(estimator: Any) -> dict[str, Any]:
+    """Return the parameters of an estimator that `CumulativeLinkBoosting` has as well."""
+    shared: Callable[[], list[str]] = CumulativeLinkBoosting._get_param_names
+    return {name: getattr(estimator, name) for name in shared() if hasattr(estimator, name)}

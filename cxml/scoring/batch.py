@@ -1,0 +1,139 @@
+"""Every customer at one cutoff: the nightly job."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxml.config import ChurnConfig
+from cxml.errors import DataError
+from cxml.files import write_aside
+from cxml.journeys.block import slice_block
+from cxml.models.store import SavedModel
+from cxml.progress import SILENT, Progress
+from cxml.scoring.answer import score_rows
+from cxml.snapshots.make import log_timeline
+from cxml.snapshots.timeline import scan
+from cxml.times import format_instant
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from cxml.journeys.log import JourneyLog
+
+Int64 = NDArray[np.int64]
+
+#: Customers scored at once; bounds the memory of the feature matrix.
+CHUNK = 20_000
+
+
+def customers_to_score(
+    log: JourneyLog, cutoff: int, churn: ChurnConfig | None, leavers: tuple[NDArray[np.generic], Int64] | None = None
+) -> Int64:
+    """Return the customers known before the cutoff who have not left by then, as indices into the block."""
+    if churn is not None:
+        timeline = log_timeline(log, churn, leavers)
+        everyone = np.int64(2**62)
+        customer, _, _, _ = scan(
+            timeline.starts, timeline.time, timeline.known, timeline.role, np.array([cutoff]),
+            everyone, cutoff, timeline.returns, timeline.needs_start, timeline.reopens,
+        )  # fmt: skip
+        return np.asarray(customer, np.int64)
+    block = log.block
+    known = block.time if block.known is None else block.known
+    before = np.concatenate([[0], np.cumsum(known < cutoff)])
+    return np.flatnonzero(before[block.starts[1:]] > before[block.starts[:-1]])
+
+
+def score_log(
+    model: SavedModel,
+    log: JourneyLog,
+    cutoff: int,
+    *,
+    churn: ChurnConfig | None = None,
+    leavers: tuple[NDArray[np.generic], Int64] | None = None,
+    reasons: int = 3,
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> pyarrow.Table:
+    """Score everyone known before the cutoff who has not left.
+
+    Parameters
+    ----------
+    model : SavedModel
+    log : JourneyLog
+    cutoff : int
+        UTC microseconds.
+    churn : ChurnConfig, optional
+        How to tell who has left; None scores everyone.
+    leavers : (ids, int64 array), optional
+        For kind ``table``.
+    reasons : int
+        How many reasons to give.
+    threads : int, optional
+        Default: all cores.
+    progress : Progress
+
+    Returns
+    -------
+    pyarrow.Table
+        One row a customer, ordered by ``customer_id``.
+
+    Raises
+    ------
+    DataError
+        If nobody can be scored at the cutoff.
+    """
+    import pyarrow as pa
+
+    chosen = customers_to_score(log, cutoff, churn, leavers)
+    if not len(chosen):
+        raise DataError(
+            f"nobody to score at {format_instant(cutoff)}: the log runs from {format_instant(log.first)} to "
+            f"{format_instant(log.last)}"
+            + (", and whoever is known by then has left" if log.first < cutoff else "")
+            + ". Choose another --cutoff."
+        )
+    wanted = np.zeros(log.block.n_customers, bool)
+    wanted[chosen] = True
+    tables = []
+    with progress.step("score", len(chosen)) as advance:
+        for first in range(0, log.block.n_customers, CHUNK):
+            mask = wanted[first : first + CHUNK]
+            if mask.any():
+                tables.append(_score_chunk(model, log, first, mask, cutoff, reasons, threads or os.cpu_count() or 1))
+                advance(int(mask.sum()))
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _score_chunk(
+    model: SavedModel, log: JourneyLog, first: int, wanted: NDArray[np.bool_], cutoff: int, reasons: int, threads: int
+) -> pyarrow.Table:
+    import pyarrow as pa
+
+    block = slice_block(log.block, first, first + len(wanted))
+    row_starts = np.concatenate([[0], np.cumsum(wanted)]).astype(np.int64)
+    cutoffs = np.full(int(row_starts[-1]), cutoff, np.int64)
+    columns: dict[str, Any] = {
+        "customer_id": pa.array(block.customers[wanted]),
+        "cutoff": pa.array(cutoffs, pa.timestamp("us", tz="UTC")),
+    }
+    answers = score_rows(model, block, row_starts, cutoffs, log.customers, reasons=reasons, threads=threads)
+    for name, values in answers.items():
+        columns[name] = pa.array(values, None if isinstance(values, np.ndarray) else pa.string())
+    return pa.table(columns)
+
+
+def write_scores(table: pyarrow.Table, path: str | os.PathLike[str]) -> None:
+    """Write scores whole or not at all, as Parquet or, where the name ends so, CSV."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    with write_aside(path) as aside:
+        if str(path).lower().endswith(".csv"):
+            pyarrow.csv.write_csv(table, aside)
+        else:
+            pyarrow.parquet.write_table(table, aside, compression="zstd")

@@ -1,0 +1,172 @@
+"""Snapshots: (customer, cutoff) rows with what happened next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxml.config import ChurnConfig, SatisfactionConfig, SnapshotsConfig
+from cxml.errors import ConfigError, DataError, nearest
+from cxml.journeys.block import EventBlock
+from cxml.snapshots.cutoffs import cutoff_grid
+from cxml.snapshots.surveys import NEVER, survey_rows
+from cxml.snapshots.timeline import Timeline, churn_timeline, scan
+from cxml.times import DAY_US, Duration, parse_instant
+
+if TYPE_CHECKING:
+    import pandas
+
+    from cxml.journeys.log import JourneyLog
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ChurnRows:
+    """Who was at risk when, and for how long it went well; by customer, then cutoff.
+
+    Parameters
+    ----------
+    customer : int64 array
+        Index into ``block.customers``.
+    cutoff : int64 array
+    duration_days : float64 array
+        From the cutoff to the outcome, or to the end of observation; inf when known never to come.
+    observed : bool array
+        Whether the outcome was seen.
+    """
+
+    customer: Int64
+    cutoff: Int64
+    duration_days: NDArray[np.float64]
+    observed: NDArray[np.bool_]
+
+
+def churn_rows(timeline: Timeline, cutoffs: Int64, *, lookback: int, observed_until: int) -> ChurnRows:
+    """Look at every customer at risk at every cutoff, with the outcome as seen from ``observed_until``."""
+    customer, cutoff, duration, observed = scan(
+        timeline.starts, timeline.time, timeline.known, timeline.role, np.sort(np.asarray(cutoffs, np.int64)),
+        lookback, observed_until, timeline.returns, timeline.needs_start, timeline.reopens,
+    )  # fmt: skip
+    return ChurnRows(customer, cutoff, np.where(duration < 0, np.inf, duration / DAY_US), observed)
+
+
+def log_timeline(
+    log: JourneyLog, churn: ChurnConfig, leavers: tuple[NDArray[np.generic], Int64] | None = None
+) -> Timeline:
+    """Reduce a log to its timeline, after checking that the words of the config occur in it.
+
+    Raises
+    ------
+    DataError
+        If none of ``churn.touchpoints`` or of the activity occurs, naming the nearest that does.
+    """
+    known = log.block.categories["touchpoint"].vocabulary
+    activity = list(log.config.activity) if churn.kind != "table" or log.config.activity else []
+    for key, names in (
+        ("churn.touchpoints", churn.touchpoints),
+        ("churn.starts", churn.starts),
+        ("journeys.activity", activity),
+    ):
+        if names and not set(names) & set(known):
+            raise DataError(f"{key}: none of {', '.join(names)} occurs in the log{nearest(names[0], known)}")
+    return churn_timeline(log.block, churn, activity, leavers)
+
+
+def make_snapshots(
+    log: JourneyLog,
+    target: ChurnConfig | SatisfactionConfig | None = None,
+    *,
+    every: str = "30d",
+    lookback: str = "180d",
+    start: Any = None,
+    end: Any = None,
+    cutoffs: Sequence[Any] | None = None,
+    observed_until: Any = None,
+    **churn: Any,
+) -> pandas.DataFrame:
+    """Decide who is looked at, when, and what happened next.
+
+    Parameters
+    ----------
+    log : JourneyLog
+    target : ChurnConfig or SatisfactionConfig, optional
+        What to look ahead for. Instead, the keys of the project file's ``churn`` part may be given as
+        keywords: ``kind``, ``touchpoints``, ``horizons``, ...
+    every, lookback : str
+        Distance of cutoffs; how recently a customer must have been seen. For churn.
+    start, end : date, optional
+        First and last cutoff.
+    cutoffs : list of dates, optional
+        These cutoffs instead of a grid.
+    observed_until : date, optional
+        Read outcomes as if the log ended here; default: just after its last event.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``customer_id``, ``cutoff`` (UTC); for churn ``duration_days`` and ``observed`` (False: censored then;
+        infinite: known never to come); for surveys ``score`` (missing: no answer came) and ``answered``.
+        Sorted by customer, then cutoff.
+
+    Raises
+    ------
+    ConfigError
+        If no target is named.
+    DataError
+        If the log is too short, or lacks the touchpoints that are spoken of.
+
+    Examples
+    --------
+    >>> import cxml, pandas as pd
+    >>> log = cxml.read_journeys(pd.DataFrame({
+    ...     "customer_id": [1, 1, 2], "touchpoint": ["order", "cancelled", "order"],
+    ...     "timestamp": pd.to_datetime(["2024-01-01", "2024-02-10", "2024-03-31"], utc=True)}))
+    >>> make_snapshots(log, kind="event", touchpoints=["cancelled"], horizons=["30d"], cutoffs=["2024-02-01"])
+       customer_id                    cutoff  duration_days  observed
+    0            1 2024-02-01 00:00:00+00:00            9.0      True
+    """
+    if target is None:
+        if not churn:
+            raise ConfigError("say what to look ahead for: kind='event' with touchpoints, or kind='inactivity'")
+        target = ChurnConfig(**churn)
+    until = log.last + 1 if observed_until is None else parse_instant(observed_until)
+    if isinstance(target, SatisfactionConfig):
+        surveys = survey_rows(log.block, target)
+        return _frame(
+            log.block, surveys.customer, surveys.cutoff,
+            {"score": surveys.score, "answered": np.where(surveys.answered == NEVER, np.iinfo(np.int64).min,
+                                                          surveys.answered).view("datetime64[us]")},
+        )  # fmt: skip
+    config = SnapshotsConfig(
+        every=Duration.parse(every), lookback=Duration.parse(lookback),
+        start=None if start is None else parse_instant(start), end=None if end is None else parse_instant(end),
+    )  # fmt: skip
+    if cutoffs is None:
+        grid = cutoff_grid(
+            config, first=log.first, observed_until=until,
+            shortest=target.horizons[0].us, longest=target.horizons[-1].us,
+        )  # fmt: skip
+    else:
+        grid = np.unique(np.array([parse_instant(t) for t in cutoffs], dtype=np.int64))
+    rows = churn_rows(log_timeline(log, target), grid, lookback=config.lookback.us, observed_until=until)
+    return _frame(
+        log.block, rows.customer, rows.cutoff, {"duration_days": rows.duration_days, "observed": rows.observed}
+    )
+
+
+def _frame(
+    block: EventBlock, customer: Int64, cutoff: Int64, outcome: dict[str, NDArray[np.generic]]
+) -> pandas.DataFrame:
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {"customer_id": block.customers[customer], "cutoff": pd.to_datetime(cutoff.view("datetime64[us]"), utc=True)}
+    )
+    for name, values in outcome.items():
+        frame[name] = pd.to_datetime(values, utc=True) if values.dtype.kind == "M" else values
+    return frame

@@ -1,0 +1,1 @@
+"""From a log to a tested model: studies, fit, calibration, exam, seal."""

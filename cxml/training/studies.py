@@ -1,0 +1,229 @@
+"""What each target learns from and is tested on: snapshots with features and outcomes, by part of the split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxml.config import ChurnConfig, ProjectConfig, SatisfactionConfig
+from cxml.errors import DataError
+from cxml.features.frame import JourneyFeatures
+from cxml.features.matrix import fill_matrix
+from cxml.features.plan import FeaturePlan
+from cxml.models.outcomes import churn_known
+from cxml.progress import SILENT, Progress
+from cxml.snapshots.cutoffs import cutoff_grid
+from cxml.snapshots.make import churn_rows, log_timeline
+from cxml.snapshots.splits import Split, split_cutoffs, split_surveys
+from cxml.snapshots.surveys import survey_rows
+from cxml.times import format_instant
+
+if TYPE_CHECKING:
+    import pandas
+
+    from cxml.journeys.log import JourneyLog
+
+Int64 = NDArray[np.int64]
+Leavers = tuple[NDArray[np.generic], Int64]
+
+PARTS = ("train", "calibration", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Snapshots of one part of the split, with features and outcome.
+
+    Parameters
+    ----------
+    customer : int64 array of shape (n_rows,)
+        Index into the block's customers, ascending.
+    cutoff : int64 array of shape (n_rows,)
+    X : float32 array of shape (n_rows, n_features)
+    y : float64 array
+        For churn of shape (n_rows, 2): duration in days, observed; for satisfaction (n_rows,): the score.
+    """
+
+    customer: Int64
+    cutoff: Int64
+    X: NDArray[np.float32]
+    y: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.customer)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Everything one target learns from and is tested on.
+
+    Parameters
+    ----------
+    target : str
+        ``"churn"`` or ``"satisfaction"``.
+    split : Split
+    parts : dict of str to Rows
+        ``train``, ``calibration``, ``test``.
+    """
+
+    target: str
+    split: Split
+    parts: dict[str, Rows] = field(default_factory=dict)
+
+
+def plan_features(log: JourneyLog, config: ProjectConfig, until: int) -> FeaturePlan:
+    """Choose the features from what the log held before ``until``."""
+    windows = tuple(str(w) for w in config.features.windows)
+    return JourneyFeatures(windows=windows, max_values=config.features.max_values).fit(log, until=until).plan_
+
+
+def churn_split(log: JourneyLog, config: ProjectConfig, churn: ChurnConfig) -> tuple[Int64, Split]:
+    """Lay the cutoffs of churn and part them in time."""
+    span = {"shortest": churn.horizons[0].us, "longest": churn.horizons[-1].us}
+    cutoffs = cutoff_grid(config.snapshots, first=log.first, observed_until=log.last + 1, **span)
+    return cutoffs, split_cutoffs(cutoffs, config.snapshots, observed_until=log.last + 1, **span)
+
+
+def churn_study(
+    log: JourneyLog, config: ProjectConfig, plan: FeaturePlan, cutoffs: Int64, split: Split,
+    leavers: Leavers | None = None, progress: Progress = SILENT,
+) -> Study:  # fmt: skip
+    """Gather the churn snapshots of each part, with labels that see no further than the part."""
+    assert config.churn is not None
+    churn = config.churn
+    timeline = log_timeline(log, churn, leavers)
+    study = Study("churn", split)
+    for part, (start, end) in split.parts.items():
+        chosen = cutoffs[(cutoffs >= start) & (cutoffs <= end - churn.horizons[0].us)]
+        rows = churn_rows(timeline, chosen, lookback=config.snapshots.lookback.us, observed_until=end)
+        y = np.column_stack([rows.duration_days, rows.observed.astype(np.float64)])
+        study.parts[part] = _with_features(log, plan, rows.customer, rows.cutoff, y, f"features of {part}", progress)
+        if not len(rows.customer):
+            raise DataError(
+                f"nobody is at risk of churn in the {part} part. Check churn and snapshots.lookback "
+                f"({config.snapshots.lookback}), or give a longer log."
+            )
+    return study
+
+
+def satisfaction_split(log: JourneyLog, config: ProjectConfig, satisfaction: SatisfactionConfig) -> Split:
+    """Part the surveys in time."""
+    rows = survey_rows(log.block, satisfaction)
+    answered = ~np.isnan(rows.score)
+    if not answered.any():
+        raise DataError(
+            f"satisfaction: no row of touchpoint '{satisfaction.touchpoint}' has a score after the customer was first "
+            "seen. Check satisfaction.touchpoint and the score column."
+        )
+    return split_surveys(rows.cutoff[answered], rows.answered[answered], config.snapshots, observed_until=log.last + 1)
+
+
+def satisfaction_study(
+    log: JourneyLog, config: ProjectConfig, plan: FeaturePlan, split: Split, progress: Progress = SILENT
+) -> Study:
+    """Gather the answered surveys of each part; an answer counts only where it came within the part."""
+    assert config.satisfaction is not None
+    surveys = survey_rows(log.block, config.satisfaction)
+    study = Study("satisfaction", split)
+    for part, (start, end) in split.parts.items():
+        mask = (surveys.cutoff >= start) & (surveys.cutoff < end) & (surveys.answered < end) & ~np.isnan(surveys.score)
+        study.parts[part] = _with_features(
+            log,
+            plan,
+            surveys.customer[mask],
+            surveys.cutoff[mask],
+            surveys.score[mask],
+            f"features of {part}",
+            progress,
+        )
+    return study
+
+
+def _with_features(
+    log: JourneyLog, plan: FeaturePlan, customer: Int64, cutoff: Int64, y: NDArray[np.float64], what: str,
+    progress: Progress,
+) -> Rows:  # fmt: skip
+    with progress.step(what, len(customer)) as advance:
+        row_starts = np.searchsorted(customer, np.arange(log.block.n_customers + 1)).astype(np.int64)
+        matrix = fill_matrix(plan, log.block, row_starts, cutoff, log.customers)
+        advance(len(customer))
+    return Rows(customer, cutoff, matrix, y)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What training would look at: the plan, the split and the snapshots of each target.
+
+    Parameters
+    ----------
+    plan : FeaturePlan
+    studies : dict of str to Study
+        ``churn`` and ``satisfaction``, those the config has.
+    """
+
+    plan: FeaturePlan
+    studies: dict[str, Study]
+
+    def lines(self) -> list[str]:
+        """Say it for people."""
+        lines = []
+        for study in self.studies.values():
+            for part, rows in study.parts.items():
+                lines.append(f"{study.target} {part}: {_describe_rows(rows, study.target)}")
+        return [*lines, f"features: {len(self.plan.columns)}"]
+
+
+def look_ahead(
+    log: JourneyLog, config: ProjectConfig, leavers: Leavers | None = None, progress: Progress = SILENT
+) -> Outlook:
+    """Lay the splits, plan the features on what comes before all calibration, and gather every target's rows.
+
+    Raises
+    ------
+    DataError
+        If the log is too short or too poor to learn from.
+    """
+    cutoffs, splits = None, {}
+    if config.churn is not None:
+        cutoffs, splits["churn"] = churn_split(log, config, config.churn)
+    if config.satisfaction is not None:
+        splits["satisfaction"] = satisfaction_split(log, config, config.satisfaction)
+    plan = plan_features(log, config, until=min(split.calibration_start for split in splits.values()))
+    studies = {}
+    if cutoffs is not None:
+        studies["churn"] = churn_study(log, config, plan, cutoffs, splits["churn"], leavers, progress)
+    if config.satisfaction is not None:
+        studies["satisfaction"] = satisfaction_study(log, config, plan, splits["satisfaction"], progress)
+    return Outlook(plan, studies)
+
+
+def known_churn(rows: Rows, config: ProjectConfig) -> NDArray[np.float64]:
+    """Churn by each horizon as far as it was observed: 1, 0, or NaN where censored before it."""
+    assert config.churn is not None
+    days = np.array([h.days for h in config.churn.horizons])
+    kind = "inactivity" if config.churn.kind == "inactivity" else "event"
+    return churn_known(rows.y[:, 0], rows.y[:, 1], days, kind)
+
+
+def _describe_rows(rows: Rows, target: str) -> str:
+    span = f"{format_instant(int(rows.cutoff.min()))} to {format_instant(int(rows.cutoff.max()))}" if len(rows) else "-"
+    text = f"{len(rows):,} snapshots of {len(np.unique(rows.customer)):,} customers, cutoffs {span}"
+    if target == "satisfaction":
+        return text + (f", mean score {rows.y.mean():.2f}" if len(rows) else "")
+    return text + f", outcome seen in {rows.y[:, 1].mean():.1%}"
+
+
+def snapshot_frame(log: JourneyLog, outlook: Outlook) -> pandas.DataFrame:
+    """Return every (customer, cutoff) that training looks at, once."""
+    import pandas as pd
+
+    rows = [part for study in outlook.studies.values() for part in study.parts.values()]
+    frame = pd.DataFrame(
+        {
+            "customer_id": log.block.customers[np.concatenate([r.customer for r in rows])],
+            "cutoff": pd.to_datetime(np.concatenate([r.cutoff for r in rows]).view("datetime64[us]"), utc=True),
+        }
+    )
+    return frame.drop_duplicates(ignore_index=True)

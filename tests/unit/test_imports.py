@@ -1,0 +1,72 @@
+"""What is not imported costs nothing; each check is a process of its own."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import cxml
+
+#: What a service has no use for. Not yaml and scipy: numba brings them along.
+HEAVY = {
+    "adbc_driver_postgresql", "duckdb", "joblib", "lightgbm", "matplotlib", "mlflow", "pandas", "pyarrow", "pydantic",
+    "pyspark", "rich", "sklearn", "typer",
+}  # fmt: skip
+
+#: Modules that a service loads to score one journey while the customer waits.
+SERVING = [
+    "cxml.explain.reasons",
+    "cxml.features.attributes",
+    "cxml.features.kernel",
+    "cxml.features.matrix",
+    "cxml.features.plan",
+    "cxml.journeys.block",
+    "cxml.journeys.records",
+    "cxml.models.calibration",
+    "cxml.models.predictor",
+    "cxml.models.store",
+    "cxml.models.trees",
+    "cxml.scoring.scorer",
+]
+
+
+def loaded_by(*statements: str) -> list[set[str]]:
+    """Return the top-level modules that a fresh process has loaded after each statement."""
+    show = "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    code = "\n".join(["import json, sys", *(f"{statement}\n{show}" for statement in statements)])
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return [set(json.loads(line)) for line in answer.stdout.splitlines()]
+
+
+def test_importing_the_package_brings_in_the_standard_library_alone():
+    before, after = loaded_by("import importlib, typing", "import cxml")
+    assert after - before == {"cxml"}
+
+
+def test_a_public_name_loads_on_first_touch():
+    before, light, heavy = loaded_by("import cxml", "dir(cxml), cxml.__version__, cxml.DataError", "import cxml.config")
+    assert not (light - before) & {*HEAVY, "numpy", "numba", "scipy", "yaml"}
+    assert "pydantic" in heavy
+
+
+def test_serving_needs_no_heavy_package():
+    loaded = loaded_by(*(f"import {module}" for module in SERVING))
+    brought = {module: names & HEAVY for module, names in zip(SERVING, loaded, strict=True)}
+    assert {module: names for module, names in brought.items() if names} == {}
+
+
+@pytest.mark.parametrize("name", cxml.__all__)
+def test_every_public_name_is_there(name):
+    assert getattr(cxml, name) is not None
+
+
+def test_the_public_names_and_their_homes_agree():
+    assert set(cxml.__all__) == {*cxml._HOMES, "__version__"}
+    assert set(dir(cxml)) == set(cxml.__all__)
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'cxml' has no attribute 'read_journey'"):
+        cxml.read_journey  # noqa: B018 - the look-up is the test
