@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="cxml",
     help="Customer experience as machine learning: who is about to leave, how satisfied each customer is, and why.",
-    epilog="Start with: cxml demo. Then on your own data: cxml init DATA, cxml check, cxml train, cxml score.",
+    epilog="Start with: cxml demo. Then on your own data: cxml init DATA, cxml check, cxml train, cxml score. "
+    "With --debug, anywhere in the line, an error shows where it came from.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -251,14 +253,6 @@ def schema(
         aside.write_text(text, encoding="utf-8")
 
 
-@app.callback()
-def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the Python traceback of an error.")] = False,
-) -> None:
-    if debug:
-        os.environ["CXML_DEBUG"] = "1"
-
-
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -271,6 +265,7 @@ def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong usage or config, 3 data refused."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]  # accepted anywhere in the line
     debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("CXML_DEBUG"))
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a nightly job has nobody to ask for consent
     try:
         app(args=arguments, prog_name="cxml")
     except CxmlError as error:

@@ -73,7 +73,7 @@ def run_demo(out: str | os.PathLike[str], n_customers: int, seed: int, progress:
     ----------
     out : path
         Folder for ``events.parquet``, ``customers.parquet``, ``truth.parquet``, ``project.yaml``, ``model/``,
-        ``scores.parquet`` and ``mlflow.db``.
+        ``scores.parquet``, ``plots/`` and ``mlflow.db``.
     n_customers, seed : int
     progress : Progress
 
@@ -84,6 +84,7 @@ def run_demo(out: str | os.PathLike[str], n_customers: int, seed: int, progress:
     """
     from cxml.project import Project
     from cxml.simulate import simulate
+    from cxml.training.record import write_plots
 
     folder = Path(out)
     simulation = simulate(n_customers, random_state=seed, progress=progress)
@@ -91,6 +92,7 @@ def run_demo(out: str | os.PathLike[str], n_customers: int, seed: int, progress:
     project = Project.from_file(folder / "project.yaml")
     project.read(quarantine=folder / "quarantine.parquet", progress=progress)
     trained = project.train(out=folder / "model", progress=progress)
+    write_plots(trained.trained, project.config, folder / "plots")
     past = project.score(folder / "model", cutoff=simulation.truth["cutoff"].iloc[0], reasons=0, progress=progress)
     now = project.score(folder / "model", out=folder / "scores.parquet", progress=progress)
     return [
@@ -171,6 +173,7 @@ def _say_files(folder: Path, trained: TrainResult) -> list[str]:
     names: dict[str, Any] = {
         "scores.parquet": "one row a customer: risk by horizon, expected score, reasons",
         "model/": f"version {trained.trained.model.version}, with its card (card.md)",
+        "plots/": "pictures of the test: calibration, gain, churn by horizon, what matters",
         "mlflow.db": "the run; see it with: mlflow ui --backend-store-uri sqlite:///" + str(folder / "mlflow.db"),
         "project.yaml": "the project file; make it yours",
     }

@@ -222,8 +222,8 @@ class Project:
     def _track(self, trained: Trained, folder: Path, progress: Progress) -> Any:
         import tempfile
 
+        from cxml.tracking.record import run_record
         from cxml.tracking.runs import log_training
-        from cxml.training.record import run_record
 
         with tempfile.TemporaryDirectory() as plots, progress.step("record in MLflow") as _:
             return log_training(

@@ -67,7 +67,7 @@ def _feature(name, events, cutoff, vocabularies, stages):
         return len({category(e, what) for e in inside} - {None})
     if statistic == "active_days":
         return len({e.time // DAY_US for e in select(inside, what)})
-    measure, at, selector = what.partition("@") if re.match(r"\w+@", what) else (what, "", "all")
+    measure, _, selector = what.partition("@") if re.match(r"\w+@", what) else (what, "", "all")
     if what == "all" or "=" in measure:
         return len(select(inside, what))
     values = [e.measures.get(measure, math.nan) for e in select(inside, selector)]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from cxml.errors import ConfigError, DataError
+from cxml.errors import ConfigError
+from cxml.features.align import distinct_ids, order_rows, positions_in, read_snapshots
+from cxml.features.learn import learn_plan
 from cxml.features.matrix import fill_matrix
-from cxml.features.plan import FeaturePlan
-from cxml.features.spec import OTHER, default_spec
 from cxml.journeys.block import Coded, CustomerTable, EventBlock
 from cxml.times import Duration, parse_instant
 
@@ -153,10 +152,10 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "plan_")
         ids, cutoffs = read_snapshots(snapshots)
         out = np.empty((len(cutoffs), len(self.plan_.columns)), np.float32)
-        customers, asked = _distinct(ids)
+        customers, asked = distinct_ids(ids)
         missing = np.ones(len(customers), bool)
         for block in log.blocks():
-            position = _positions(customers, block.customers)
+            position = positions_in(customers, block.customers)
             missing &= position < 0
             self._fill(block, position[asked], cutoffs, log.customers, out)
         if missing.any():
@@ -189,148 +188,6 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "plan_")
 
 
-def learn_plan(log: JourneyLog, windows: Sequence[str], max_values: int, until: int | None = None) -> FeaturePlan:
-    """Choose columns and vocabularies from the events known before ``until``.
-
-    Parameters
-    ----------
-    log : JourneyLog
-        The journeys.
-    windows : sequence of str
-        Durations.
-    max_values : int
-        Values of a category that keep a code of their own: the most frequent, ties by name.
-    until : int, optional
-        UTC microseconds; default: all events count.
-
-    Returns
-    -------
-    FeaturePlan
-
-    Raises
-    ------
-    DataError
-        If there is no event before ``until``.
-    """
-    attributes = tuple(log.config.attributes)
-    counts, measures, n_events = _count_values(log.blocks(), ("touchpoint", "channel", *attributes), until)
-    if not n_events:
-        raise DataError("no event before the end of training; choose a later cutoff, or read a log that begins earlier")
-    table = log.customers
-    if table is not None:
-        counts |= {
-            name: _frequencies(coded, _before(table.valid_from, until)) for name, coded in table.attributes.items()
-        }
-    fitted = {name: top_values(found, max_values) for name, found in counts.items() if found or name in attributes}
-    stages = {touchpoint: stage for stage, touchpoints in log.config.stages.items() for touchpoint in touchpoints}
-    shown = {name: fitted[name] for name in ("touchpoint", "channel") if name in fitted}
-    if stages:
-        shown["stage"] = tuple(sorted(set(stages.values())))
-    with_other = {name for name in ("touchpoint", "channel") if len(fitted.get(name, ())) < len(counts[name])}
-    return FeaturePlan(
-        aggregates=default_spec(shown, measures, windows, with_other=with_other),
-        vocabularies=fitted,
-        stages=stages,
-        attributes=attributes,
-        customer_attributes=tuple(table.attributes) if table is not None else (),
-    )
-
-
-def top_values(counts: Counter[str], max_values: int) -> tuple[str, ...]:
-    """Give the most frequent values (ties by name), in ascending order; ``other`` never is one.
-
-    Examples
-    --------
-    >>> top_values(Counter({"b": 2, "a": 2, "c": 5, "other": 9}), 2)
-    ('a', 'c')
-    """
-    candidates = sorted((-count, value) for value, count in counts.items() if value != OTHER)
-    return tuple(sorted(value for _, value in candidates[:max_values]))
-
-
-def read_snapshots(snapshots: pd.DataFrame) -> tuple[pd.Series[Any], Int64]:
-    """Check snapshots and give their ids, and their cutoffs as UTC microseconds.
-
-    Parameters
-    ----------
-    snapshots : DataFrame
-        With ``customer_id`` and ``cutoff``.
-
-    Returns
-    -------
-    ids : Series of shape (n,)
-    cutoffs : int64 array of shape (n,)
-
-    Raises
-    ------
-    ConfigError
-        If a column is missing.
-    DataError
-        If an id or a cutoff is missing, or a cutoff is no moment.
-    """
-    for name in ("customer_id", "cutoff"):
-        if name not in snapshots.columns:
-            raise ConfigError(f"snapshots lack the column '{name}'; make them with make_snapshots")
-        n_null = int(snapshots[name].isna().sum())
-        if n_null:
-            raise DataError(
-                f"snapshots: column '{name}' is missing in {n_null:,} of {len(snapshots):,} rows; drop them"
-            )
-    try:
-        moments = pd.DatetimeIndex(pd.to_datetime(snapshots["cutoff"], utc=True)).as_unit("us")
-    except (ValueError, TypeError) as error:
-        raise DataError(f"snapshots: column 'cutoff' does not hold moments: {error}") from None
-    return snapshots["customer_id"], np.ascontiguousarray(moments.asi8)
-
-
-def order_rows(position: Int64, cutoffs: Int64, n_customers: int) -> tuple[Int64, Int64]:
-    """Order snapshots as the kernel wants them: by customer, then cutoff.
-
-    Parameters
-    ----------
-    position : int64 array of shape (n,)
-        Number of the customer in the block; -1 for those elsewhere, which are left out.
-    cutoffs : int64 array of shape (n,)
-        UTC microseconds.
-    n_customers : int
-        Customers of the block.
-
-    Returns
-    -------
-    rows : int64 array
-        The snapshots of this block, in order.
-    row_starts : int64 array of shape (n_customers + 1,)
-        Where each customer's begin in ``rows``.
-    """
-    rows = np.flatnonzero(position >= 0)
-    order = np.lexsort((cutoffs[rows], position[rows]))
-    counts = np.bincount(position[rows], minlength=n_customers)
-    return rows[order], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
-def _distinct(ids: pd.Series[Any]) -> tuple[NDArray[Any], Int64]:
-    """Give the distinct ids, ascending, and for each row which one it is."""
-    codes, values = pd.factorize(ids)
-    values = np.asarray(values, dtype=None if pd.api.types.is_integer_dtype(values.dtype) else object)
-    if values.dtype == object and not all(isinstance(value, str) for value in values):
-        raise DataError(f"snapshots: customer_id must be whole numbers or text; it is {ids.dtype}. Convert it first")
-    order = np.argsort(values, kind="stable")
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return values[order], rank[codes]
-
-
-def _positions(customers: NDArray[Any], known: NDArray[np.generic]) -> Int64:
-    """Find each of ``customers`` in ``known`` (ascending); -1 where it is not."""
-    if len(customers) and len(known) and (customers.dtype == object) != (known.dtype == object):
-        words = {True: "text", False: "whole numbers"}
-        raise DataError(
-            f"snapshots: customer_id is {words[customers.dtype == object]}, in the journeys it is "
-            f"{words[known.dtype == object]}; convert one of them"
-        )
-    return np.asarray(pd.Index(known).get_indexer(pd.Index(customers)), np.int64)
-
-
 def _without_events(customers: NDArray[Any]) -> EventBlock:
     return EventBlock(
         customers=customers,
@@ -339,33 +196,6 @@ def _without_events(customers: NDArray[Any]) -> EventBlock:
         known=None,
         categories={"touchpoint": Coded(np.empty(0, np.int32), ())},
     )
-
-
-def _count_values(
-    blocks: Iterator[EventBlock], columns: Iterable[str], until: int | None
-) -> tuple[dict[str, Counter[str]], list[str], int]:
-    """Count the values of ``columns``, and find the measures that hold a number."""
-    counts: dict[str, Counter[str]] = {name: Counter() for name in columns}
-    measures: dict[str, bool] = {}
-    n_events = 0
-    for block in blocks:
-        chosen = _before(block.time, until) & _before(block.time if block.known is None else block.known, until)
-        n_events += int(chosen.sum())
-        for name, found in counts.items():
-            if name in block.categories:
-                found.update(_frequencies(block.categories[name], chosen))
-        for name, values in block.measures.items():
-            measures[name] = measures.get(name, False) or not np.isnan(values[chosen]).all()
-    return counts, [name for name, present in measures.items() if present], n_events
-
-
-def _before(time: Int64, until: int | None) -> NDArray[np.bool_]:
-    return np.ones(len(time), bool) if until is None else time < until
-
-
-def _frequencies(coded: Coded, chosen: NDArray[np.bool_]) -> Counter[str]:
-    counts = np.bincount(coded.codes[chosen] + 1, minlength=len(coded.vocabulary) + 1)[1:]
-    return Counter({value: int(n) for value, n in zip(coded.vocabulary, counts, strict=True) if n})
 
 
 def _check_windows(windows: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,7 +202,7 @@ def _customer_ranges(starts: Int64, row_starts: Int64) -> list[tuple[int, int]]:
         return [(0, n_customers)] if len(row_starts) and row_starts[-1] else []
     marks = np.searchsorted(starts + row_starts, np.arange(_RANGE_EVENTS, work, _RANGE_EVENTS))
     edges = [0, *np.unique(marks).tolist(), n_customers]
-    return [(a, b) for a, b in zip(edges, edges[1:], strict=False) if row_starts[b] > row_starts[a]]
+    return [(a, b) for a, b in pairwise(edges) if row_starts[b] > row_starts[a]]
 
 
 def _available_cores() -> int:

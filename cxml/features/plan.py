@@ -201,7 +201,7 @@ class CompiledPlan:
 
     @classmethod
     def build(cls, plan: FeaturePlan) -> CompiledPlan:
-        """Number the slots and lay out the cells of a plan."""
+        """Give every slot of a plan a number and every accumulator its cell."""
         used = dict.fromkeys(("all", *(a.column for a in plan.aggregates if a.column), *plan.attributes))
         slot_of: dict[str, dict[str, int]] = {"all": {"": 0}}
         n_slots = 1

@@ -153,7 +153,7 @@ class Aggregate:
     @property
     def value(self) -> str | None:
         """The value the selector asks for; None when all events count."""
-        column, equals, value = self.selector.partition("=")
+        _, equals, value = self.selector.partition("=")
         return value if equals else None
 
     @property

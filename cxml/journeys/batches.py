@@ -155,7 +155,7 @@ def join_texts(parts: list[Rows], name: str) -> Coded:
     chunks = [
         chunk
         for part in parts
-        for chunk in part.columns.get(
+        for chunk in part.columns.pop(
             name, [pa.DictionaryArray.from_arrays(pa.nulls(part.n, pa.int32()), nothing.dictionary)]
         )
     ]
@@ -183,13 +183,13 @@ def _recode(codes: Int32, order: list[int], n_texts: int) -> Int32:
 
 def join_floats(parts: list[Rows], name: str) -> Float64:
     """Join a measure: NaN where missing."""
-    chunks = [c for part in parts for c in part.columns.get(name, [np.full(part.n, np.nan)])]
+    chunks = [c for part in parts for c in part.columns.pop(name, [np.full(part.n, np.nan)])]
     return np.concatenate([*chunks, np.empty(0)])
 
 
 def join_integers(parts: list[Rows], name: str) -> Int64:
     """Join stamps or a sequence; `MISSING` where missing."""
-    chunks = [c for part in parts for c in part.columns.get(name, [np.full(part.n, MISSING, dtype=np.int64)])]
+    chunks = [c for part in parts for c in part.columns.pop(name, [np.full(part.n, MISSING, dtype=np.int64)])]
     return np.concatenate([*chunks, np.empty(0, np.int64)])
 
 
@@ -203,7 +203,7 @@ def join_ids(parts: list[Rows], name: str = "customer_id") -> tuple[Int32, NDArr
     customers : int64 or object (str) array
         Distinct ids, ascending; integers when every id of every part is a plain one, such as ``17`` but not ``017``.
     """
-    chunks = [chunk for part in parts for chunk in part.columns.get(name, [])]
+    chunks = [chunk for part in parts for chunk in part.columns.pop(name, [])]
     where_text = [not isinstance(chunk, np.ndarray) for chunk in chunks]
     numbers = [c for c, text in zip(chunks, where_text, strict=True) if not text]
     number_codes, distinct = factorise(np.concatenate([*numbers, np.empty(0, np.int64)]))

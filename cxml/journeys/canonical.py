@@ -23,7 +23,7 @@ _WIDE = {"UBIGINT", "HUGEINT", "UHUGEINT", "BIGNUM", "VARINT"}
 _REAL = {"FLOAT", "DOUBLE", "DECIMAL"}
 _TEXT = {"VARCHAR", "ENUM", "JSON", "NULL", '"NULL"'}
 _NAIVE = {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "DATE"}
-_AWARE = {"TIMESTAMP WITH TIME ZONE", "TIMESTAMP_NS WITH TIME ZONE"}
+_AWARE = {"TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS"}
 _NESTED = ("STRUCT", "MAP", "UNION", "BLOB", "INTERVAL", "BIT")
 
 #: Reason of a line that has too few or too many fields, or is no JSON object.
@@ -303,16 +303,14 @@ def _stamp(name: str, column: str, kind: str, type_name: str, where: str) -> Exp
     unreadable = f"{name} not readable"
     if kind in _TEXT:
         text = f"trim(cast({column} as varchar))"
-        value = (
-            f"case when regexp_full_match({text}, '{STAMP_PATTERN}') then epoch_us(try_cast({text} as timestamptz)) end"
-        )
         if name == "timestamp":
             missing = ((f"coalesce({text}, '') = ''", "timestamp missing"),)
+        value = _parsed_stamp(text)
         naive = f"coalesce(not regexp_matches(substr({text}, 11), '[Z+-]'), false)"
         return Expression(value, (*missing, (f"{text} <> '' and ({value}) is null", unreadable)), naive)
     if kind in _AWARE or kind in _NAIVE:
         value = f"epoch_us({column})"
-        if kind == "TIMESTAMP_NS":
+        if kind in ("TIMESTAMP_NS", "TIMESTAMPTZ_NS"):
             value = f"((epoch_ns({column}) - (epoch_ns({column}) % 1000 + 1000) % 1000) // 1000)"
         elif kind in _NAIVE and kind != "TIMESTAMP":
             value = f"epoch_us(cast({column} as timestamp))"
@@ -320,6 +318,13 @@ def _stamp(name: str, column: str, kind: str, type_name: str, where: str) -> Exp
         return Expression(value, (*missing, (f"{column} is not null and ({value}) is null", unreadable)), naive)
     mend = "Say what its numbers count in a 'query', e.g. select to_timestamp(seconds) as timestamp"
     raise DataError(f"{where}: is of type {type_name}, which is no moment in time. {mend}.")
+
+
+def _parsed_stamp(text: str) -> str:
+    """Read a stamp that follows the grammar; one without an offset as if it were UTC."""
+    has_no_seconds = f"length({text}) > 10 and substr({text}, 17, 1) <> ':'"  # which DuckDB 1 does not read
+    whole = f"case when {has_no_seconds} then substr({text}, 1, 16) || ':00' || substr({text}, 17) else {text} end"
+    return f"case when regexp_full_match({text}, '{STAMP_PATTERN}') then epoch_us(try_cast({whole} as timestamptz)) end"
 
 
 def _number(name: str, column: str, kind: str, type_name: str, where: str) -> Expression:
@@ -357,7 +362,7 @@ def _yes_no(column: str, kind: str) -> Expression:
     if kind == "BOOLEAN":
         return Expression(f"cast(cast({column} as integer) as double)")
     text = f"lower(trim({_text(column, kind)}))"
-    value = f"case when {text} in {YES} then 1.0 when {text} in {NO} then 0.0 end"
+    value = f"cast(case when {text} in {YES} then 1 when {text} in {NO} then 0 end as double)"
     return Expression(value, ((f"{text} <> '' and ({value}) is null", "resolved not yes or no"),))
 
 

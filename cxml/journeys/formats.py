@@ -212,7 +212,7 @@ def _csv_relation(con: DuckDBPyConnection, file: Path, label: str, as_text: Coll
     columns = "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names) + "}"
     scan = (
         f"read_csv({literal(_plain(file))}, auto_detect=false, columns={columns}, delim={literal(delimiter)}, "
-        f"header=true, quote='\"', escape='\"', compression={literal(_compression(file))}, "
+        f"header=true, quote='\"', escape='\"'{_unpacking(file)}, "
     )
     sql = (
         f"{scan}store_rejects=true, rejects_limit=0, rejects_table={literal(rejects)}, "
@@ -225,8 +225,9 @@ def _csv_relation(con: DuckDBPyConnection, file: Path, label: str, as_text: Coll
     return Relation(label, str(file), sql, types, rejects={rejects: str(file)})
 
 
-def _compression(file: Path) -> str:
-    return {".gz": "gzip", ".zst": "zstd"}.get(file.suffix.lower(), "none")
+def _unpacking(file: Path) -> str:
+    kind = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix.lower())
+    return f", compression='{kind}'" if kind else ""
 
 
 @contextmanager
@@ -260,9 +261,7 @@ def _jsonl_relation(
     with open_text(file) as text:
         if text.read(4096).lstrip().startswith("["):
             raise DataError(f"{name}: '{file}' is one JSON array. Write one object a line (JSON Lines).")
-    lines = (
-        f"read_ndjson_objects({literal(_plain(file))}, ignore_errors=true, compression={literal(_compression(file))})"
-    )
+    lines = f"read_ndjson_objects({literal(_plain(file))}, ignore_errors=true{_unpacking(file)})"
     objects = f"(select json from {lines} where json_type(json) = 'OBJECT')"
     structure = con.sql(f"select cast(json_group_structure(json) as varchar) from {objects}").fetchall()[0][0]
     found = json.loads(structure) if structure else {}

@@ -158,7 +158,7 @@ def _read_relation(
     first = select("" if relation.costly_raw else relation.raw)
     _need_zone(first, zone, found, _name(relation))
     good, bad, n_read, position = Rows(), BadRows(), 0, 1
-    for batch in con.sql(first.sql).to_arrow_reader(_BATCH_ROWS):
+    for batch in _stream(con.sql(first.sql)):
         n_read += add_batch(batch, first, zone, position, relation.file, good, bad)
         position += batch.num_rows
         advance(batch.num_rows)
@@ -168,6 +168,12 @@ def _read_relation(
     if relation.malformed:
         _add_malformed(relation, bad)
     return good, bad, n_read
+
+
+def _stream(relation: Any) -> Any:
+    if hasattr(relation, "to_arrow_reader"):
+        return relation.to_arrow_reader(_BATCH_ROWS)
+    return relation.fetch_record_batch(_BATCH_ROWS)  # its name before DuckDB 1.4
 
 
 def _need_zone(select: CanonicalSelect, zone: str | None, found: Mapping[str, str], where: str) -> None:

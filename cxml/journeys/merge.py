@@ -34,7 +34,7 @@ def merge(parts: list[Rows], config: JourneysConfig) -> Merged:
     Parameters
     ----------
     parts : list of Rows
-        With at least one row.
+        With at least one row. Their columns are taken out of them, to free memory early.
     config : JourneysConfig
         Names the measures and attributes, and what to do with duplicates.
 
@@ -45,15 +45,25 @@ def merge(parts: list[Rows], config: JourneysConfig) -> Merged:
     parts = [part for part in parts if part.n]
     present = {name for part in parts for name in part.columns}
     names = [name for name in tie_order(config.measures, config.attributes) if name in present]
-    with ThreadPoolExecutor(2) as pool:  # the arrays are large, and NumPy and Numba let others run meanwhile
-        joins = {name: pool.submit(_joiner(name, config), parts, name) for name in ("timestamp", *names)}
-        codes, customers = join_ids(parts)
-        time = joins["timestamp"].result()
-        order, starts, repeats = total_order(
-            codes, len(customers), time, (_key(joins[name].result()) for name in names)
-        )
-        ordered = {name: pool.submit(_in_order, join.result(), order) for name, join in joins.items()}
-        columns = {name: one.result() for name, one in ordered.items() if name != "sequence"}
+    codes, customers = join_ids(parts)
+    joined = {"timestamp": join_integers(parts, "timestamp")}
+
+    def join(name: str) -> Any:
+        joined[name] = _joiner(name, config)(parts, name)
+        return joined[name]
+
+    order, starts, repeats = total_order(
+        codes, len(customers), joined["timestamp"], (_key(join(name)) for name in names)
+    )
+    del codes
+
+    def in_order(name: str) -> Any:  # joined only now, where no tie asked for it, so that few columns lie here twice
+        column = joined.pop(name) if name in joined else _joiner(name, config)(parts, name)
+        return _in_order(column, order)
+
+    with ThreadPoolExecutor(2) as pool:
+        wanted = [name for name in ("timestamp", *names) if name != "sequence"]
+        columns = dict(zip(wanted, pool.map(in_order, wanted), strict=True))
     time = columns.pop("timestamp")
     block = EventBlock(
         customers=customers,

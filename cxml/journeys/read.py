@@ -120,8 +120,7 @@ def read_journeys(
     ingested = []
     with progress.step("reading journeys") as advance:
         for i, source in enumerate(inputs, start=1):
-            label = f"frame {i}" if len(inputs) > 1 else "frame"
-            ingested.append(ingest(source, layout, folder, config.where, config.timezone, rules, label, advance))
+            ingested.append(ingest(source, layout, folder, config.where, config.timezone, rules, f"frame {i}", advance))
     written = _set_aside(ingested, config, quarantine)
     merged = merge([rows for one in ingested for rows in one.rows], config)
     quality = _quality(ingested, merged, config, written)

@@ -1,7 +1,8 @@
 """Events grouped by customer and put in total order: a counting scatter, then only what is not in order yet.
 
 Numba compiles the loops once and keeps them on disk. Nothing here knows columns by name: a key is an array,
-and missing values were made its smallest number.
+and missing values were made its smallest number. Large arrays are NumPy's, which asks for huge pages; filling one
+that Numba allocates takes the system several times as long.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def total_order(
     >>> order, starts, repeats
     (array([1, 2, 0]), array([0, 1, 3]), array([], dtype=int64))
     """
-    order, starts = _scatter(customers, n_customers)
+    order, starts = np.empty(len(customers), np.int64), np.zeros(n_customers + 1, np.int64)
+    _scatter(customers, order, starts)
     low, high = _unsorted(order, starts, time)
     low, high = _sort_runs(order, low, high, time)
     for key in keys:
@@ -82,13 +84,15 @@ def code_integers(ids: Int64, low: int, high: int) -> tuple[Int32, Int64]:
     >>> code_integers(np.array([9, 7, 9]), 7, 9)
     (array([1, 0, 1], dtype=int32), array([7, 9]))
     """
-    codes, distinct = _code(ids, low, high)
+    codes = np.empty(len(ids), np.int32)
+    distinct: Int64 = _code(ids, low, high, codes)
     return codes, distinct
 
 
 def take(values: NDArray[Any], order: Int64) -> NDArray[Any]:
     """Return ``values[order]``: without NumPy's check of every index, and letting other threads run meanwhile."""
-    taken: NDArray[Any] = _take(values, order)
+    taken = np.empty(len(order), values.dtype)
+    _take(values, order, taken)
     return taken
 
 
@@ -107,7 +111,7 @@ def _behind_first(low: Int64, high: Int64) -> Int64:
 
 
 @njit(cache=True, nogil=True)
-def _code(ids, low, high):  # type: ignore[no-untyped-def]
+def _code(ids, low, high, codes):  # type: ignore[no-untyped-def]
     place = np.zeros(high - low + 1, np.int32)
     for one in ids:
         place[one - low] = 1
@@ -116,26 +120,22 @@ def _code(ids, low, high):  # type: ignore[no-untyped-def]
         if place[i]:
             distinct[n], place[i] = low + i, n
             n += 1
-    codes = np.empty(ids.size, np.int32)
     for k in range(ids.size):
         codes[k] = place[ids[k] - low]
-    return codes, distinct[:n].copy()
+    return distinct[:n].copy()
 
 
 @njit(cache=True, nogil=True)
-def _scatter(customers, n_customers):  # type: ignore[no-untyped-def]
-    starts = np.zeros(n_customers + 1, np.int64)
+def _scatter(customers, order, starts):  # type: ignore[no-untyped-def]
     for c in customers:
         starts[c + 1] += 1
-    for c in range(n_customers):
+    for c in range(starts.size - 1):
         starts[c + 1] += starts[c]
     place = starts[:-1].copy()
-    order = np.empty(customers.size, np.int64)
     for i in range(customers.size):
         c = customers[i]
         order[place[c]] = i
         place[c] += 1
-    return order, starts
 
 
 @njit(cache=True, nogil=True)
@@ -183,8 +183,6 @@ def _sort_runs(order, low, high, key):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _take(values, order):  # type: ignore[no-untyped-def]
-    taken = np.empty(order.size, values.dtype)
+def _take(values, order, taken):  # type: ignore[no-untyped-def]
     for k in range(order.size):
         taken[k] = values[order[k]]
-    return taken

@@ -154,6 +154,8 @@ def to_arrow(rows: Any, label: str) -> pa.Table:
 def _series_to_arrow(series: Any) -> pa.Array:
     import pyarrow as pa
 
+    if getattr(series.dtype, "tz", None) is not None:
+        return pa.array(series.dt.tz_convert(None)).cast(pa.timestamp(series.dt.unit, "UTC"))
     if series.dtype != object:
         return pa.array(series, from_pandas=True)
     try:

@@ -204,7 +204,8 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
 
     def predict_cdf(self, X: Any) -> Float64:
         """Return P(Y <= k) for k = 0 .. K - 1. Shape (n, K)."""
-        return self.predictor_.cdf(self.predict_latent(X)) if hasattr(self, "predictor_") else self.predict_latent(X)
+        latent = self.predict_latent(X)
+        return self.predictor_.cdf(latent)
 
     def predict_proba(self, X: Any) -> Float64:
         """Return P(Y = k) for k = 0 .. K. Shape (n, K + 1)."""
@@ -212,7 +213,8 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return the most probable class. Shape (n,)."""
-        return self.predict_proba(X).argmax(axis=1)
+        most_probable: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
+        return most_probable
 
     def contributions(self, X: Any) -> Float64:
         """Share f(x) among the features. Shape (n, n_features + 1); see `TreeEnsemble.contributions`."""

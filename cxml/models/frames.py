@@ -49,7 +49,7 @@ class Columns:
         return cls(len(names), names, categories)
 
     def categorical(self, chosen: str | Sequence[str | int]) -> list[int]:
-        """Positions of the categorical columns: ``"auto"`` (those of type category), or the names or positions given."""
+        """Find the categorical columns: ``"auto"`` (those of type category), or also those named or numbered."""
         if isinstance(chosen, str):
             if chosen != "auto":
                 raise ConfigError(f"categorical_feature is '{chosen}': write 'auto' or a list of columns")
@@ -124,7 +124,8 @@ def _codes(values: Any, known: tuple[Any, ...]) -> NDArray[np.float32]:
     code_of = {category: code for code, category in enumerate(known)}
     unseen = float(code_of.get(OTHER, np.nan))
     table = np.array([*(code_of.get(category, unseen) for category in values.cat.categories), np.nan], np.float32)
-    return table[values.cat.codes.to_numpy()]  # code -1, missing, is the last entry
+    codes: NDArray[np.float32] = table[values.cat.codes.to_numpy()]  # code -1, missing, is the last entry
+    return codes
 
 
 def _floats(values: NDArray[Any], what: str) -> NDArray[Any]:

@@ -96,8 +96,8 @@ def censoring_weights(duration_days: Any, observed: Any, horizons_days: Sequence
 
     Examples
     --------
-    >>> censoring_weights([10, 20, 40, 40], [True, False, True, True], [30]).tolist()
-    [[1.0], [0.0], [1.5], [1.5]]
+    >>> censoring_weights([10, 20, 40, 40], [True, False, True, True], [30]).ravel().round(2).tolist()
+    [1.0, 0.0, 1.5, 1.5]
     """
     duration, seen = _durations(duration_days, observed)
     times, in_sight = _still_in_sight(duration, ~seen & np.isfinite(duration))
@@ -113,14 +113,10 @@ def censoring_weights(duration_days: Any, observed: Any, horizons_days: Sequence
 def _still_in_sight(duration: Float64, lost: NDArray[np.bool_]) -> tuple[Float64, Float64]:
     """Kaplan-Meier curve of staying in sight: after the first ``i`` distinct times of loss it is ``curve[i]``."""
     times, n_lost = np.unique(duration[lost], return_counts=True)
-    ordered = np.sort(duration)
-    n_before = np.searchsorted(ordered, times, side="left")
-    # an outcome seen at the very moment of a loss counts as before it, so it is not at risk of being lost
-    n_tied = np.searchsorted(np.sort(duration[~lost]), times, side="right") - np.searchsorted(
-        np.sort(duration[~lost]), times, side="left"
-    )
-    at_risk = len(duration) - n_before - n_tied
-    return times, np.concatenate([[1.0], np.cumprod(1.0 - n_lost / np.maximum(at_risk, 1))])
+    # an outcome seen at the very moment of a loss counts as before it, and is no longer at risk of being lost
+    n_gone = np.searchsorted(np.sort(duration[lost]), times, side="left")
+    n_gone += np.searchsorted(np.sort(duration[~lost]), times, side="right")
+    return times, np.concatenate([[1.0], np.cumprod(1.0 - n_lost / (len(duration) - n_gone))])
 
 
 def score_intervals(scores: Any, scale: tuple[int, int]) -> tuple[Int32, Int32]:
@@ -222,7 +218,8 @@ def _durations(duration_days: Any, observed: Any) -> tuple[Float64, NDArray[np.b
     duration, flags = np.asarray(duration_days, float), np.asarray(observed, float)
     if duration.ndim != 1 or duration.shape != flags.shape:
         raise DataError(
-            f"duration_days has shape {duration.shape} and observed {flags.shape}; both must be one column of equal length"
+            f"duration_days has shape {duration.shape} and observed {flags.shape}; "
+            "both must be one column of equal length"
         )
     bad = np.flatnonzero(~(duration >= 0) | ~np.isin(flags, (0.0, 1.0)) | (np.isinf(duration) & (flags == 1)))
     if len(bad):

@@ -79,7 +79,7 @@ class Notes:
 
     def write(self, touchpoint: str, day: int, customers: world.Ints | world.Mask, **known: Any) -> None:
         """Note that something happened to some customers (indices or a mask) on a day."""
-        rows = np.flatnonzero(customers) if customers.dtype == np.bool_ else customers
+        rows: world.Ints = np.flatnonzero(customers) if customers.dtype == np.bool_ else customers  # type: ignore[assignment]
         if len(rows):
             self.of[touchpoint].append((day, rows, known))
 
@@ -133,9 +133,7 @@ def _note_goods(notes: Notes, day: int, happened: world.Day, here: world.Mask) -
     notes.write("refund", day, here & happened.refunded)
 
 
-def _note_money(
-    notes: Notes, desk: Desk, day: int, happened: world.Day, here: world.Mask, state: world.State
-) -> None:
+def _note_money(notes: Notes, desk: Desk, day: int, happened: world.Day, here: world.Mask, state: world.State) -> None:
     for name, mask in (("invoice", happened.billed), ("payment_failed", happened.failed)):
         rows = np.flatnonzero(here & mask)
         notes.write(name, day, rows, value=desk.price[rows])
@@ -148,9 +146,7 @@ def _note_money(
     notes.write("plan_changed", day, moved, value=desk.price[moved], plan=state.plan[moved])
 
 
-def _note_contacts(
-    notes: Notes, desk: Desk, day: int, happened: world.Day, here: world.Mask, u: world.Floats
-) -> None:
+def _note_contacts(notes: Notes, desk: Desk, day: int, happened: world.Day, here: world.Mask, u: world.Floats) -> None:
     # A case from before the first day has no number yet: the first contact that pursues it gives one.
     fresh = np.flatnonzero(here & happened.contacted & (happened.opened | (desk.case < 0)))
     desk.case[fresh] = desk.n_cases + np.arange(len(fresh))
@@ -262,8 +258,8 @@ def to_frame(columns: Mapping[str, NDArray[Any]], customer_id: NDArray[np.int64]
         {
             "customer_id": customer_id[columns["customer"]],
             "timestamp": pd.to_datetime(columns["time"], unit="us", utc=True).as_unit("us"),
-            "touchpoint": pd.Categorical.from_codes(columns["touchpoint"], categories=list(TOUCHPOINTS)),
-            "channel": pd.Categorical.from_codes(columns["channel"], categories=list(CHANNELS)),
+            "touchpoint": category(columns["touchpoint"], TOUCHPOINTS),
+            "channel": category(columns["channel"], CHANNELS),
             "value": columns["value"],
             "duration": columns["duration"],
             "score": columns["score"],
@@ -271,3 +267,10 @@ def to_frame(columns: Mapping[str, NDArray[Any]], customer_id: NDArray[np.int64]
             "resolved": pd.arrays.BooleanArray(resolved == 1, resolved < 0),
         }
     )
+
+
+def category(codes: world.Ints, names: tuple[str, ...]) -> Any:
+    """Turn codes into a pandas Categorical of the names that occur; -1 is missing."""
+    import pandas as pd
+
+    return pd.Categorical.from_codes(codes, categories=pd.Index(names)).remove_unused_categories()

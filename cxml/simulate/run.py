@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from cxml.errors import ConfigError
 from cxml.files import write_aside
 from cxml.progress import SILENT, Progress
 from cxml.simulate import events, world
+from cxml.simulate.replay import replay_futures
 from cxml.times import DAY_US, format_instant, parse_instant
 
 if TYPE_CHECKING:
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 _FIRST_ID = 100_001
 _WARM_UP_DAYS = 90
 _FIRST_WAVE, _WAVE_EVERY = 120, 90
-_FEWEST_FOR_CONTROLS = 16  # replays; with fewer the regression on controls adds more noise than it takes
-_PATHS_AT_ONCE = 16_384  # what one step works on should stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def simulate(
     drift_from: Any = None,
     truth_at: Any = None,
     horizons: Sequence[int] = (30, 60, 90),
-    n_replays: int = 64,
+    n_replays: int = 128,
     progress: Progress = SILENT,
 ) -> Simulation:
     """Simulate the journeys of a subscription shop's customers, and what is true of them.
@@ -181,9 +181,10 @@ def _check(
     for name, (value, low) in {**least, "n_replays": (n_replays, 1), "random_state": (random_state, 0)}.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
             raise ConfigError(f"{name}={value!r} is not a whole number of at least {low}")
-    days = tuple(int(horizon) for horizon in horizons)
-    if not days or any(late <= early for early, late in zip((0, *days), days, strict=False)):
-        raise ConfigError(f"horizons={tuple(horizons)} are not ascending numbers of days; write (30, 60, 90)")
+    whole = all(isinstance(horizon, int | np.integer) for horizon in horizons)
+    days = tuple(int(horizon) for horizon in horizons) if whole else ()
+    if not days or any(late <= early for early, late in pairwise((0, *days))):
+        raise ConfigError(f"horizons={tuple(horizons)} are not ascending whole numbers of days; write (30, 60, 90)")
     first = _midnight("start", start)
     truth_day = n_days - days[-1] - 1 if truth_at is None else (_midnight("truth_at", truth_at) - first) // DAY_US
     if truth_at is None and truth_day < 1:
@@ -237,7 +238,7 @@ def _live(
                 treated = here & (offers.random(plan.n_customers) < 0.5)
                 world.make_offer(state, traits, treated)
                 notes.write("campaign_offer", day, treated)
-            leaving = here & (life.random(plan.n_customers) < _hazard(state, traits))
+            leaving = here & (life.random(plan.n_customers) < world.hazard(state, traits))
             happened = world.live_a_day(state, traits, plan.laws(day), day, life)
             events.note_day(notes, desk, day, happened, here, state, traits, record)
             joining = traits.joined == day
@@ -259,14 +260,7 @@ def _warm_up(state: world.State, traits: world.Traits, life: np.random.Generator
     state.tenure = np.maximum(-traits.joined, 0).astype(np.float32)
 
 
-def _hazard(state: world.State, traits: world.Traits) -> world.Floats:
-    """P(cancelling today), from the state of the morning."""
-    return world.sigmoid(world.churn_logit(state, traits) + world.offer_logit(state))
-
-
-def _customers(
-    plan: _Plan, traits: world.Traits, desk: events.Desk, columns: dict[str, NDArray[Any]]
-) -> pd.DataFrame:
+def _customers(plan: _Plan, traits: world.Traits, desk: events.Desk, columns: dict[str, NDArray[Any]]) -> pd.DataFrame:
     """Lay out the customers' attributes, a further row from each change of plan on."""
     import pandas as pd
 
@@ -283,11 +277,9 @@ def _customers(
         {
             "customer_id": customer + _FIRST_ID,
             "valid_from": pd.to_datetime(valid_from[order], unit="us", utc=True).as_unit("us"),
-            "plan": pd.Categorical.from_codes(code[order], categories=list(world.PLANS)),
-            "region": pd.Categorical.from_codes(traits.region[customer], categories=list(world.REGIONS)),
-            "acquisition": pd.Categorical.from_codes(
-                traits.acquisition[customer], categories=list(world.ACQUISITIONS)
-            ),
+            "plan": events.category(code[order], world.PLANS),
+            "region": events.category(traits.region[customer], world.REGIONS),
+            "acquisition": events.category(traits.acquisition[customer], world.ACQUISITIONS),
         }
     )
 
@@ -301,9 +293,10 @@ def _truth(
 
     content = world.satisfaction(then, traits)
     probability = world.score_distribution(content)
-    replayed = _replay_all(plan, then, traits, replay, progress)
-    # Controls may overshoot where almost nobody or almost everybody leaves.
-    churn = np.maximum.accumulate(np.clip(replayed[:, :-1], 0.0, 1.0), axis=1)
+    churn, effect = replay_futures(
+        then, traits, first_day=plan.truth_day, laws=plan.laws, horizons=plan.horizons,
+        n_replays=plan.n_replays, rng=replay, progress=progress,
+    )  # fmt: skip
     cutoff = pd.Timestamp(plan.start + plan.truth_day * DAY_US, unit="us", tz="UTC").as_unit("us")
     n = len(content)
     return pd.DataFrame(
@@ -316,86 +309,7 @@ def _truth(
             "p_detractor": probability[:, :7].sum(axis=1),
             "p_passive": probability[:, 7:9].sum(axis=1),
             "p_promoter": probability[:, 9:].sum(axis=1),
-            "effect": replayed[:, -1] - replayed[:, -2],
-            "cause": pd.Categorical.from_codes(
-                np.where(world.main_cause(then) < 0, len(world.CAUSES), world.main_cause(then)),
-                categories=[*world.CAUSES, "none"],
-            ),
+            "effect": effect,
+            "cause": events.category(world.main_cause(then), (*world.CAUSES, "none")),
         }
     )
-
-
-def _replay_all(
-    plan: _Plan, then: world.State, traits: world.Traits, replay: np.random.Generator, progress: Progress
-) -> NDArray[np.float64]:
-    """P(churn) by each horizon, and in the last column by the longest after an offer; some customers at a time."""
-    n = len(then.mood)
-    churn = np.empty((n, len(plan.horizons) + 1))
-    at_once = max(1, _PATHS_AT_ONCE // plan.n_replays)
-    with progress.step("replay futures", n) as advance:
-        for first in range(0, n, at_once):
-            some = np.arange(first, min(first + at_once, n))
-            paths = np.repeat(some, plan.n_replays)
-            stays, controls = _replay(plan, world.take(then, paths), world.take(traits, paths), replay)
-            for i, stay in enumerate(stays):
-                control = controls[min(i, len(controls) - 1)].reshape(-1, len(some), plan.n_replays)
-                churn[some, i] = 1.0 - _mean_with_controls(stay.reshape(len(some), -1), control)
-            advance(len(some))
-    return churn
-
-
-def _replay(
-    plan: _Plan, state: world.State, traits: world.Traits, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], world.Floats]:
-    """Play one future on each path.
-
-    Nobody leaves on a path: each carries the product of its days' survival instead, which averages to the
-    same probability with far less noise than counting leavers (Rao and Blackwell). An offer moves the hazard
-    alone, so both arms share the path and their difference has the noise of neither.
-
-    Returns
-    -------
-    stays : array of shape (n_horizons + 1, n_paths)
-        P(still there | path) by each horizon, and by the longest after an offer.
-    controls : array of shape (n_horizons, n_causes, n_paths)
-        Sums of expectation 0 that say how unlucky the path was, cause by cause.
-    """
-    effect = world.offer_effect(state, traits)
-    stays = np.ones((len(plan.horizons) + 1, len(effect)))
-    controls = np.zeros((len(plan.horizons), len(world.CAUSES), len(effect)), np.float32)
-    reach = world.reach(plan.horizons[-1])
-    for ahead in range(plan.horizons[-1]):
-        day = plan.truth_day + ahead
-        logit = world.churn_logit(state, traits)
-        stay = 1.0 - world.sigmoid(logit + world.offer_logit(state))
-        stays[-1] *= 1.0 - world.sigmoid(logit + effect if ahead < world.OFFER_DAYS else logit)
-        surprise = world.live_a_day(state, traits, plan.laws(day), day, rng).surprise
-        for i, horizon in enumerate(plan.horizons):
-            if ahead < horizon:
-                stays[i] *= stay
-                controls[i] += reach[horizon - ahead - 1][:, None] * surprise
-    return stays, controls
-
-
-def _mean_with_controls(outcome: NDArray[np.float64], controls: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean of each row, less what regression on controls of known mean 0 puts down to luck.
-
-    The method of control variates (Glasserman 2003, Monte Carlo Methods in Financial Engineering, 4.1).
-
-    Parameters
-    ----------
-    outcome : array of shape (n_customers, n_replays)
-    controls : array of shape (n_controls, n_customers, n_replays)
-
-    Returns
-    -------
-    array of shape (n_customers,)
-    """
-    mean = outcome.mean(axis=1)
-    if outcome.shape[1] < _FEWEST_FOR_CONTROLS:
-        return mean
-    luck = controls.mean(axis=2, dtype=np.float64)
-    centred = controls - luck[:, :, None]
-    square = np.einsum("icr,jcr->cij", centred, centred) + 1e-6 * np.eye(len(controls))
-    slope = np.linalg.solve(square, np.einsum("icr,cr->ci", centred, outcome - mean[:, None])[:, :, None])[:, :, 0]
-    return mean - (slope * luck.T).sum(axis=1)

@@ -7,7 +7,7 @@ The page ``docs/simulator.md`` tells the same in words and formulas.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Ints = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]
+Real = TypeVar("Real", np.float32, np.float64)
 
 PLANS, PRICES = ("basic", "standard", "premium"), np.array([12.0, 25.0, 45.0])
 REGIONS = ("east", "north", "south", "west")
@@ -37,12 +38,13 @@ _PRICE_HURTS = np.array([0.55, 0.45, 0.35], np.float32)  # by plan
 _REFUND_SOFTENS, _RELIEF = np.array([0.6, 0.5], np.float32)  # share of the grievance that is taken away
 
 _LATE_COMES, _REFUNDS, _RAISES, _MOVES, _GIVES_UP = np.array([0.30, 0.25, 1 / 400, 1 / 900, 0.04], np.float32)
+_CALLS, _CALLS_OVERDUE, _CALLS_AGAIN, _CALLS_IRKED = np.array([0.006, 0.10, 0.20, 0.02], np.float32)
 _FAILS = np.array([0.04, 0.08], np.float32)  # P(a payment fails), otherwise and through paid search
 
-_MOOD_FADE, _MOOD_NOISE = np.array([np.exp(-1 / 40.0), 0.04], np.float32)
+_MOOD_FADE, _MOOD_NOISE = np.array([np.exp(-1 / 40.0), 0.03], np.float32)
 _GOOD_DELIVERY, _GOOD_CONTACT = np.array([0.06, 0.10], np.float32)  # what they add to the mood
 _CONTENT = np.float32(2.2)  # logits of daily hazard taken away per unit of lasting satisfaction
-_BASE_LOGIT = np.float32(-8.1)
+_BASE_LOGIT = np.float32(-7.75)
 _NEWCOMER_LOGIT, _NEWCOMER_DAYS = np.float32(0.9), np.float32(45.0)
 _PLAN_LOGIT = np.array([0.8, 0.0, -0.7], np.float32)
 
@@ -129,7 +131,7 @@ class Day:
     failed: Mask  # the payment of the bill
     raised: Mask  # the price
     replanned: Mask
-    surprise: Floats  # what the day added to each grievance, less what the morning expected of it
+    surprise: Floats  # of each cause: what came of it, less what the morning expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def draw_traits(n_customers: int, n_days: int, rng: np.random.Generator) -> Trai
     share_before = 1.0 / (1.0 + n_days / 690.0)
     before = rng.random(n_customers) < share_before
     joined = np.where(before, -1 - rng.exponential(500.0, n_customers), rng.integers(0, n_days, n_customers))
-    lasting = np.array([0.30, -0.45, 0.0, 0.50])[acquisition] + rng.normal(0.0, 0.06, n_customers)
+    lasting = np.array([0.30, -0.45, 0.0, 0.50])[acquisition] + rng.normal(0.0, 0.04, n_customers)
     order_rate = 0.022 * np.exp(rng.normal(0.0, 0.4, n_customers))
     return Traits(
         joined=joined.astype(np.int32),
@@ -159,7 +161,7 @@ def draw_traits(n_customers: int, n_days: int, rng: np.random.Generator) -> Trai
         phase=rng.integers(0, BILLING_DAYS, n_customers).astype(np.int32),
         lasting=lasting.astype(np.float32),
         order_rate=order_rate.astype(np.float32),
-        login_rate=(0.05 * np.exp(rng.normal(0.0, 0.3, n_customers))).astype(np.float32),
+        login_rate=(0.042 * np.exp(rng.normal(0.0, 0.3, n_customers))).astype(np.float32),
     )
 
 
@@ -194,14 +196,16 @@ def start_anew(state: State, customers: Mask) -> None:
 
 def satisfaction(state: State, traits: Traits) -> Floats:
     """Hidden satisfaction: what lasts, plus mood, minus every grievance; roughly -2 to 1."""
-    return traits.lasting + state.mood - state.grievance.sum(axis=0)
+    late, unresolved, price, payment = state.grievance
+    content: Floats = traits.lasting + state.mood - (late + unresolved + price + payment)
+    return content
 
 
 def churn_logit(state: State, traits: Traits) -> Floats:
     """Log-odds of cancelling today, an offer aside; read from the state of the morning."""
     logit: Floats = _BASE_LOGIT + _PLAN_LOGIT[state.plan] - _CONTENT * (traits.lasting + state.mood)
     logit += _NEWCOMER_LOGIT * np.exp(-state.tenure / _NEWCOMER_DAYS)
-    logit += np.tensordot(_PUSH, state.grievance, axes=1)
+    logit += _PUSH @ state.grievance
     return logit
 
 
@@ -220,7 +224,7 @@ def offer_effect(state: State, traits: Traits) -> Floats:
     forgetful = (traits.acquisition == PARTNER) & (state.plan == 0)
     effect = -1.2 * (state.grievance[PRICE] > 0.2) - 0.6 * (traits.acquisition == PAID_SEARCH)
     effect = effect + 0.9 * forgetful + 1.0 * (state.grievance[UNRESOLVED] > 0.3)
-    return effect.astype(np.float32)
+    return np.asarray(effect, np.float32)
 
 
 def make_offer(state: State, traits: Traits, customers: Mask) -> None:
@@ -229,10 +233,14 @@ def make_offer(state: State, traits: Traits, customers: Mask) -> None:
     state.offer_left[customers] = OFFER_DAYS
 
 
-def sigmoid(x: Floats) -> Floats:
+def hazard(state: State, traits: Traits) -> Floats:
+    """P(cancelling today), from the state of the morning."""
+    return sigmoid(churn_logit(state, traits) + offer_logit(state))
+
+
+def sigmoid(x: NDArray[Real]) -> NDArray[Real]:
     """Logistic function."""
-    p: Floats = 1.0 / (1.0 + np.exp(-x))
-    return p
+    return np.asarray(1 / (1 + np.exp(-x)), x.dtype)
 
 
 def chances(state: State, traits: Traits, laws: Laws, day: int) -> Chances:
@@ -246,7 +254,7 @@ def chances(state: State, traits: Traits, laws: Laws, day: int) -> Chances:
         due=due,
         delivered=np.where(waiting & (due <= 0), comes, np.float32(0.0)),
         ordered=np.where(waiting, np.float32(0.0), traits.order_rate * np.exp(0.4 * satisfaction(state, traits))),
-        contacted=0.006 + 0.10 * (due < 0) + 0.20 * state.case_open + 0.02 * irked,
+        contacted=_CALLS + _CALLS_OVERDUE * (due < 0) + _CALLS_AGAIN * state.case_open + _CALLS_IRKED * irked,
         failed=np.where((day + traits.phase) % BILLING_DAYS == 0, fails, np.float32(0.0)),
     )
 
@@ -260,15 +268,15 @@ def live_a_day(state: State, traits: Traits, laws: Laws, day: int, rng: np.rando
     u = rng.random((9, len(state.mood)), dtype=np.float32)
     happened = _happen(state, laws, chance, u)
     jump = _jump(state, laws, chance, happened)
-    happened.surprise[:] = jump - _expected_jump(state, laws, chance)
     state.grievance = np.minimum(_FADE * state.grievance + jump, np.float32(2.0))
     state.mood = _MOOD_FADE * state.mood + _MOOD_NOISE * (u[8] - np.float32(0.5))
     state.mood += _GOOD_DELIVERY * (happened.delivered & ~happened.late) + _GOOD_CONTACT * happened.resolved
-    gone = np.where(happened.delivered, NO_ORDER, chance.due)
-    state.due = np.where(happened.ordered, PROMISED_DAYS, gone).astype(np.int16)
+    state.due = chance.due
+    state.due[happened.delivered] = NO_ORDER
+    state.due[happened.ordered] = PROMISED_DAYS
     state.case_open = (state.case_open | happened.contacted) & ~happened.resolved & (u[4] < 1 - _GIVES_UP)
-    other_plan = (state.plan + 1 + (u[6] < 0.5)) % len(PLANS)
-    state.plan = np.where(happened.replanned, other_plan, state.plan).astype(np.int8)
+    movers = np.flatnonzero(happened.replanned)
+    state.plan[movers] = (state.plan[movers] + 1 + (u[6, movers] < 0.5)) % len(PLANS)
     state.tenure = state.tenure + np.float32(1.0)
     state.offer_left = np.maximum(state.offer_left - 1, 0).astype(np.int16)
     return happened
@@ -278,7 +286,10 @@ def _happen(state: State, laws: Laws, chance: Chances, u: Floats) -> Day:
     """Throw the dice of one day."""
     delivered, contacted = u[0] < chance.delivered, u[2] < chance.contacted
     late = delivered & (chance.due < 0)
-    contact = (u[3] >= laws.contact_shares[:-1, None]).sum(axis=0, dtype=np.int8)
+    contact = np.zeros(len(late), np.int8)
+    contact[contacted] = np.searchsorted(laws.contact_shares[:-1], u[3, contacted], side="right")
+    resolved = contacted & (u[5] < laws.solved[contact])
+    failed, raised = u[6] < chance.failed, u[7] < _RAISES
     return Day(
         ordered=u[1] < chance.ordered,
         delivered=delivered,
@@ -288,12 +299,12 @@ def _happen(state: State, laws: Laws, chance: Chances, u: Floats) -> Day:
         contacted=contacted,
         contact=contact,
         opened=contacted & ~state.case_open,
-        resolved=contacted & (u[5] < laws.solved[contact]),
+        resolved=resolved,
         billed=chance.failed > 0,
-        failed=u[6] < chance.failed,
-        raised=u[7] < _RAISES,
+        failed=failed,
+        raised=raised,
         replanned=u[7] > 1 - _MOVES,
-        surprise=np.empty_like(state.grievance),
+        surprise=_surprise(laws, chance, delivered, contacted & ~resolved, failed, raised),
     )
 
 
@@ -310,29 +321,27 @@ def _jump(state: State, laws: Laws, chance: Chances, happened: Day) -> Floats:
     return jump
 
 
-def _expected_jump(state: State, laws: Laws, chance: Chances) -> Floats:
-    """Return the expectation of `_jump` in the morning."""
-    hurt = np.float32(laws.delay_hurt) * (1 - _REFUND_SOFTENS * _REFUNDS)
-    solved = laws.solved @ np.diff(laws.contact_shares, prepend=np.float32(0.0))
-    relief = solved * (_UNSOLVED_HURTS + _RELIEF * state.grievance[UNRESOLVED])
-    jump = np.empty_like(state.grievance)
-    jump[LATE] = hurt * chance.delivered * (chance.due < 0) + _WAIT_HURTS * ((chance.due <= 0) - chance.delivered)
-    jump[UNRESOLVED] = chance.contacted * (_UNSOLVED_HURTS - relief) + _CASE_HURTS * state.case_open
-    jump[PRICE] = _PRICE_HURTS[state.plan] * _RAISES
-    jump[PAYMENT] = _FAILURE_HURTS * chance.failed
-    return jump
+def _surprise(laws: Laws, chance: Chances, delivered: Mask, unresolved: Mask, failed: Mask, raised: Mask) -> Floats:
+    """Tell how unlucky the day was, cause by cause; of expectation 0 whatever the morning was."""
+    fails_to_solve = 1 - laws.solved @ np.diff(laws.contact_shares, prepend=np.float32(0.0))
+    surprise = np.empty((len(CAUSES), len(delivered)), np.float32)
+    surprise[LATE] = (chance.due == 0) * (chance.delivered - delivered)
+    surprise[UNRESOLVED] = unresolved - fails_to_solve * chance.contacted
+    surprise[PRICE] = raised - _RAISES
+    surprise[PAYMENT] = failed - chance.failed
+    return surprise
 
 
 def reach(n_days: int) -> Floats:
-    """How many days' worth of usual hazard a typical jump of each grievance adds over 0 ... n_days days.
+    """How many days' worth of usual hazard a typical stroke of each cause adds over 0 ... n_days days.
 
     Returns
     -------
     float32 array of shape (n_days + 1, n_causes)
     """
-    jump = np.array([0.45, _UNSOLVED_HURTS, _PRICE_HURTS[1], _FAILURE_HURTS])
+    stroke = np.array([0.6, _UNSOLVED_HURTS, _PRICE_HURTS[1], _FAILURE_HURTS])
     ages = np.arange(n_days)[:, None]
-    extra = np.expm1(_PUSH * jump * _FADE[:, 0].astype(np.float64) ** ages).cumsum(axis=0)
+    extra = np.expm1(_PUSH * stroke * _FADE[:, 0].astype(np.float64) ** ages).cumsum(axis=0)
     return np.concatenate([np.zeros((1, len(CAUSES))), extra]).astype(np.float32)
 
 
@@ -347,6 +356,6 @@ def score_distribution(content: Floats) -> NDArray[np.float64]:
 
 
 def main_cause(state: State) -> NDArray[np.int64]:
-    """Index of the grievance that adds most to the hazard; -1 where none adds half a logit."""
+    """Index of the grievance that adds most to the hazard; ``len(CAUSES)`` where none adds half a logit."""
     pushes = _PUSH[:, None] * state.grievance
-    return np.where(pushes.max(axis=0) >= 0.5, pushes.argmax(axis=0), -1)
+    return np.where(pushes.max(axis=0) >= 0.5, pushes.argmax(axis=0), len(CAUSES))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxml.config import ChurnConfig, SatisfactionConfig, SnapshotsConfig
+from cxml.config import ChurnConfig, SatisfactionConfig, SnapshotsConfig, check_part
 from cxml.errors import ConfigError, DataError, nearest
 from cxml.journeys.block import EventBlock
 from cxml.snapshots.cutoffs import cutoff_grid
@@ -46,12 +46,37 @@ class ChurnRows:
     observed: NDArray[np.bool_]
 
 
-def churn_rows(timeline: Timeline, cutoffs: Int64, *, lookback: int, observed_until: int) -> ChurnRows:
-    """Look at every customer at risk at every cutoff, with the outcome as seen from ``observed_until``."""
+def churn_rows(
+    timeline: Timeline, cutoffs: Int64, *, lookback: int, observed_until: int, horizons: Sequence[int] = ()
+) -> ChurnRows:
+    """Look at every customer at risk at every cutoff, with the outcome as seen from ``observed_until``.
+
+    Parameters
+    ----------
+    timeline : Timeline
+    cutoffs : int64 array
+    lookback : int
+        Microseconds.
+    observed_until : int
+        End of observation, UTC microseconds, exclusive.
+    horizons : sequence of int, optional
+        Microseconds, ascending. Where given, everybody is followed to the last horizon that was observed whole and
+        no further: in a horizon cut short, only those who leave early would show their outcome, and the rate among
+        the rows that show one would be far too high.
+
+    Returns
+    -------
+    ChurnRows
+    """
     customer, cutoff, duration, observed = scan(
         timeline.starts, timeline.time, timeline.known, timeline.role, np.sort(np.asarray(cutoffs, np.int64)),
         lookback, observed_until, timeline.returns, timeline.needs_start, timeline.reopens,
     )  # fmt: skip
+    if len(horizons):
+        ends = np.array([0, *horizons], dtype=np.int64)
+        followed = ends[np.searchsorted(ends, observed_until - cutoff, side="right") - 1]
+        beyond = (duration >= followed) & (followed < ends[-1])
+        duration, observed = np.where(beyond, followed, duration), observed & ~beyond
     return ChurnRows(customer, cutoff, np.where(duration < 0, np.inf, duration / DAY_US), observed)
 
 
@@ -87,6 +112,7 @@ def make_snapshots(
     end: Any = None,
     cutoffs: Sequence[Any] | None = None,
     observed_until: Any = None,
+    leavers: tuple[NDArray[np.generic], Int64] | None = None,
     **churn: Any,
 ) -> pandas.DataFrame:
     """Decide who is looked at, when, and what happened next.
@@ -104,7 +130,10 @@ def make_snapshots(
     cutoffs : list of dates, optional
         These cutoffs instead of a grid.
     observed_until : date, optional
-        Read outcomes as if the log ended here; default: just after its last event.
+        Read outcomes as if the log ended here; default: just after its last event. Everybody is followed to the
+        last horizon that ends by then.
+    leavers : (ids, int64 array), optional
+        For churn of kind ``table``: who left and when, UTC microseconds; ids as in the log.
 
     Returns
     -------
@@ -133,7 +162,7 @@ def make_snapshots(
     if target is None:
         if not churn:
             raise ConfigError("say what to look ahead for: kind='event' with touchpoints, or kind='inactivity'")
-        target = ChurnConfig(**churn)
+        target = check_part(ChurnConfig, churn, "make_snapshots()")
     until = log.last + 1 if observed_until is None else parse_instant(observed_until)
     if isinstance(target, SatisfactionConfig):
         surveys = survey_rows(log.block, target)
@@ -153,7 +182,10 @@ def make_snapshots(
         )  # fmt: skip
     else:
         grid = np.unique(np.array([parse_instant(t) for t in cutoffs], dtype=np.int64))
-    rows = churn_rows(log_timeline(log, target), grid, lookback=config.lookback.us, observed_until=until)
+    rows = churn_rows(
+        log_timeline(log, target, leavers), grid, lookback=config.lookback.us, observed_until=until,
+        horizons=[h.us for h in target.horizons],
+    )  # fmt: skip
     return _frame(
         log.block, rows.customer, rows.cutoff, {"duration_days": rows.duration_days, "observed": rows.observed}
     )

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MODEL_NAME = "model"
 _AT_ONCE = 100  # parameters and tags MLflow takes in one call
 _LONGEST = {"param": 6000, "tag": 8000, "name": 250, "digest": 36}
+# MLflow packs these from wherever the process stands, when it takes that for a uv project; they are not of the model
+_STRAYS = ("uv.lock", "pyproject.toml", ".python-version")
 _CHATTY = ("mlflow", "alembic", "sqlalchemy")
 
 
@@ -386,6 +388,8 @@ def _pack(folder: Path, packed: Path, described: Any, input_example: pd.DataFram
         mlflow_model=described,
         input_example=input_example,
     )
+    for name in _STRAYS:
+        (packed / name).unlink(missing_ok=True)
 
 
 def _register(client: MlflowClient, name: str, location: str, run: Run, model_id: str) -> int:

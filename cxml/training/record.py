@@ -1,20 +1,20 @@
-"""What is told of a training: the model card, the pictures, and what MLflow keeps."""
+"""What is told of a training: the model card and the pictures."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cxml.config import ProjectConfig, to_yaml
+from cxml.config import ProjectConfig
 from cxml.evaluate.card import model_card
 from cxml.evaluate.exam import MODEL, Exam
 from cxml.evaluate.plots import churn_plots, plot_importance, save_plots, score_plots
 from cxml.models.store import SavedModel
 from cxml.times import format_instant
-from cxml.training.studies import PARTS, Outlook, known_churn
+from cxml.training.studies import Outlook, known_churn
 
 if TYPE_CHECKING:
     from cxml.training.learn import Trained
@@ -110,55 +110,3 @@ def write_plots(trained: Trained, config: ProjectConfig, folder: str | os.PathLi
             outlook.plan.columns, np.abs(contributions[:, :-1]).mean(axis=0)
         )
     save_plots(folder, figures)
-
-
-def run_record(trained: Trained, config: ProjectConfig, plots_folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Gather what MLflow keeps of a training: the keywords of `cxml.tracking.runs.log_training`."""
-    from cxml.tracking.runs import Dataset
-
-    write_plots(trained, config, plots_folder)
-    metadata = trained.model.metadata
-    params: dict[str, Any] = {"random_state": config.random_state, "n_features": len(trained.outlook.plan.columns)}
-    datasets = []
-    for target, study in trained.outlook.studies.items():
-        params[f"{target}.n_trees"] = trained.model.targets[target].trees.n_trees
-        params |= {f"{target}.{name}": value for name, value in study.split.to_dict().items()}
-        for part in PARTS:
-            params[f"{target}.rows_{part}"] = len(study.parts[part])
-            datasets.append(
-                Dataset(
-                    name=f"{config.name} {target} {part}",
-                    digest=metadata["data"]["digest"],
-                    context="training" if part == "train" else part,
-                    source=", ".join(source.label for source in config.journeys.sources),
-                    profile={"rows": len(study.parts[part]), **study.split.to_dict()},
-                )
-            )
-    params |= {f"config.{key}": value for key, value in flatten(config.model_dump(mode="json", exclude_none=True))}
-    return {
-        "params": params,
-        "metrics": trained.metrics(),
-        "tags": {
-            "project": config.name,
-            "data_digest": metadata["data"]["digest"],
-            "config_digest": metadata["config_digest"],
-            "model_version": trained.model.version,
-            "cxml_version": metadata["versions"]["cxml"],
-        },
-        "config_yaml": to_yaml(config),
-        "plots_folder": plots_folder,
-        "datasets": datasets,
-    }
-
-
-def flatten(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """List the leaves of nested dicts under dotted keys; lists stay whole, as text.
-
-    Examples
-    --------
-    >>> flatten({"a": {"b": 1, "c": [1, 2]}})
-    [('a.b', 1), ('a.c', '[1, 2]')]
-    """
-    if isinstance(tree, dict):
-        return [leaf for key, value in tree.items() for leaf in flatten(value, f"{prefix}{key}.")]
-    return [(prefix.removesuffix("."), str(tree) if isinstance(tree, list) else tree)]

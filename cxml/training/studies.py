@@ -97,7 +97,10 @@ def churn_study(
     study = Study("churn", split)
     for part, (start, end) in split.parts.items():
         chosen = cutoffs[(cutoffs >= start) & (cutoffs <= end - churn.horizons[0].us)]
-        rows = churn_rows(timeline, chosen, lookback=config.snapshots.lookback.us, observed_until=end)
+        rows = churn_rows(
+            timeline, chosen, lookback=config.snapshots.lookback.us, observed_until=end,
+            horizons=[h.us for h in churn.horizons],
+        )  # fmt: skip
         y = np.column_stack([rows.duration_days, rows.observed.astype(np.float64)])
         study.parts[part] = _with_features(log, plan, rows.customer, rows.cutoff, y, f"features of {part}", progress)
         if not len(rows.customer):

@@ -88,6 +88,19 @@ def test_a_logged_model_holds_no_code_no_pickle_and_no_path_of_this_machine(uri,
     assert "cxml.tracking.flavour" in described
 
 
+def test_nothing_of_the_folder_where_the_process_stands_gets_into_the_model(
+    uri, tracked, model_folder, tmp_path, monkeypatch
+):
+    for name in ("uv.lock", "pyproject.toml", ".python-version"):
+        (tmp_path / name).write_text("")
+    monkeypatch.chdir(tmp_path)
+    again = log_training(model_folder, uri=uri, experiment="strays")
+    packed = next(p for p in resolve(again.model_uri, uri).parents if (p / "MLmodel").exists())
+    assert {p.name for p in packed.iterdir()} == {
+        "MLmodel", "conda.yaml", "data", "python_env.yaml", "requirements.txt",
+    }  # fmt: skip
+
+
 def test_a_second_training_is_a_second_version_of_the_same_experiment(uri, tracked, model_folder):
     again = log_training(model_folder, uri=uri, experiment="shop", register_as="shop")
     assert again.experiment_id == tracked.experiment_id

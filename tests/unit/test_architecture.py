@@ -22,7 +22,8 @@ ORDER = """
     models
     explain intervene evaluate
     report scoring
-    tracking training
+    training
+    tracking
     project
     demo
     cli

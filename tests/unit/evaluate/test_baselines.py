@@ -94,6 +94,13 @@ def test_an_indicator_tells_gaps_from_the_mean(churn):
     assert found[gap].min() > 0.9 > 0.1 > found[~gap].max()
 
 
+def test_a_column_that_never_varied_in_training_says_nothing(churn):
+    train, known, test, _ = churn
+    constant = churn_baselines(train.assign(count__all__7d=3.0), known, test)["RFM logistic regression"]
+    without = churn_baselines(train.drop(columns="count__all__7d"), known, test)["RFM logistic regression"]
+    np.testing.assert_allclose(constant, without, atol=1e-6)
+
+
 def test_one_class_in_training_gives_its_rate(churn):
     train, _, test, _ = churn
     found = churn_baselines(train, np.zeros((3000, 1)), test)

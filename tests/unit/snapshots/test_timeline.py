@@ -152,3 +152,21 @@ def test_several_cutoffs_at_once_equal_one_at_a_time(kind):
     together = rows(events, kind, at)
     alone = sorted(row for t in at for row in rows(events, kind, [t]))
     assert together == alone
+
+
+def followed(until):
+    """Duration and observed of three customers at day 10: cancels on day 45, never, cancels on day 20."""
+    events = block([(0, "order"), (45, "cancelled")], [(0, "order")], [(0, "order"), (20, "cancelled")])
+    found = churn_rows(
+        churn_timeline(events, EVENT, []),
+        np.array([10]) * DAY_US,
+        lookback=100 * DAY_US,
+        observed_until=until * DAY_US,
+        horizons=[30 * DAY_US, 60 * DAY_US],
+    )
+    return list(zip(found.duration_days.tolist(), found.observed.tolist(), strict=True))
+
+
+def test_nobody_is_followed_into_a_horizon_that_was_not_observed_to_its_end():
+    assert followed(until=69) == [(30, False), (30, False), (10, True)]
+    assert followed(until=70) == [(35, True), (60, False), (10, True)]

@@ -1,0 +1,131 @@
+"""Snapshots, in any order, brought into the order of a block: by customer, then cutoff."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cxml.errors import ConfigError, DataError
+
+Int64 = NDArray[np.int64]
+
+
+def read_snapshots(snapshots: pd.DataFrame) -> tuple[pd.Series[Any], Int64]:
+    """Check snapshots and give their ids, and their cutoffs as UTC microseconds.
+
+    Parameters
+    ----------
+    snapshots : DataFrame
+        With ``customer_id`` and ``cutoff``.
+
+    Returns
+    -------
+    ids : Series of shape (n,)
+    cutoffs : int64 array of shape (n,)
+
+    Raises
+    ------
+    ConfigError
+        If a column is missing.
+    DataError
+        If an id or a cutoff is missing, or a cutoff is no moment.
+    """
+    for name in ("customer_id", "cutoff"):
+        if name not in snapshots.columns:
+            raise ConfigError(f"snapshots lack the column '{name}'; make them with make_snapshots")
+        n_null = int(snapshots[name].isna().sum())
+        if n_null:
+            raise DataError(
+                f"snapshots: column '{name}' is missing in {n_null:,} of {len(snapshots):,} rows; drop them"
+            )
+    try:
+        moments = pd.DatetimeIndex(pd.to_datetime(snapshots["cutoff"], utc=True, format="ISO8601")).as_unit("us")
+    except (ValueError, TypeError) as error:
+        raise DataError(f"snapshots: column 'cutoff' does not hold moments: {error}") from None
+    return snapshots["customer_id"], np.ascontiguousarray(moments.asi8)
+
+
+def order_rows(position: Int64, cutoffs: Int64, n_customers: int) -> tuple[Int64, Int64]:
+    """Order snapshots as the kernel wants them: by customer, then cutoff.
+
+    Parameters
+    ----------
+    position : int64 array of shape (n,)
+        Number of the customer in the block; -1 for those elsewhere, which are left out.
+    cutoffs : int64 array of shape (n,)
+        UTC microseconds.
+    n_customers : int
+        Customers of the block.
+
+    Returns
+    -------
+    rows : int64 array
+        The snapshots of this block, in order.
+    row_starts : int64 array of shape (n_customers + 1,)
+        Where each customer's begin in ``rows``.
+    """
+    rows = np.flatnonzero(position >= 0)
+    order = np.lexsort((cutoffs[rows], position[rows]))
+    counts = np.bincount(position[rows], minlength=n_customers)
+    return rows[order], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def distinct_ids(ids: pd.Series[Any]) -> tuple[NDArray[Any], Int64]:
+    """Give the distinct ids, and for each row which one it is.
+
+    Parameters
+    ----------
+    ids : Series of shape (n,)
+        Whole numbers or text.
+
+    Returns
+    -------
+    customers : int64 or object array of shape (n_customers,)
+        Ascending.
+    which : int64 array of shape (n,)
+        Index into ``customers``.
+
+    Raises
+    ------
+    DataError
+        If the ids are anything else.
+    """
+    codes, found = pd.factorize(ids)
+    numbers = pd.api.types.is_integer_dtype(found.dtype)
+    values: NDArray[Any] = np.asarray(found, dtype=np.int64 if numbers else object)
+    if not numbers and not all(isinstance(value, str) for value in values):
+        raise DataError(f"snapshots: customer_id must be whole numbers or text; it is {ids.dtype}. Convert it first.")
+    order = np.argsort(values, kind="stable")
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return values[order], rank[codes]
+
+
+def positions_in(customers: NDArray[Any], known: NDArray[np.generic]) -> Int64:
+    """Find customers in a block.
+
+    Parameters
+    ----------
+    customers, known : int64 or object arrays
+        Distinct ids; those looked for, and those of the block.
+
+    Returns
+    -------
+    int64 array, one for each of ``customers``
+        Index into ``known``; -1 where it is not there.
+
+    Raises
+    ------
+    DataError
+        If one holds numbers and the other text.
+    """
+    if len(customers) and len(known) and (customers.dtype == object) != (known.dtype == object):
+        words = {True: "text", False: "whole numbers"}
+        raise DataError(
+            f"snapshots: customer_id is {words[customers.dtype == object]}, in the journeys it is "
+            f"{words[known.dtype == object]}; convert one of them"
+        )
+    return np.asarray(pd.Index(known).get_indexer(pd.Index(customers)), np.int64)

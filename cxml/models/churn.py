@@ -1,0 +1,263 @@
+"""Churn as time to an event: P(churn by each horizon) from durations that may be censored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from cxml.errors import ConfigError, DataError
+from cxml.models.cumulative import CumulativeLinkBoosting, parameters_of
+from cxml.models.outcomes import censoring_weights, check_kind, churn_intervals, churn_known
+from cxml.models.predictor import class_probabilities, restricted_mean_days
+from cxml.times import Duration
+
+Float64 = NDArray[np.float64]
+
+FEWEST_OUTCOMES = 30
+
+
+class ChurnModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Probability of churn by each horizon, from one ensemble of trees.
+
+    The time T to the outcome falls into the classes ``[0, h1)``, ``[h1, h2)``, ..., ``[hK, inf)``; a customer lost
+    from sight at day 45 is known to be in ``[30 d, 60 d)`` or later. See `CumulativeLinkBoosting` for how it learns.
+
+    Parameters
+    ----------
+    kind : {"event", "inactivity"}
+        ``event``: T is the time to churn, and P(churn by h) = P(T < h) rises with h. ``inactivity``: T is the time
+        to the next activity, churn by h is no activity in ``[t, t + h)``, and P(churn by h) = P(T >= h) falls.
+    horizons : sequence of str or Duration
+        Ascending, e.g. ``("30d", "60d", "90d")``.
+    calibrate : bool
+        Calibrate every horizon where `fit` is given a ``calibration_set``.
+    n_estimators, learning_rate, num_leaves, max_depth, min_child_samples, subsample, colsample_bytree, reg_alpha, \
+reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, n_jobs
+        As in `CumulativeLinkBoosting`. A monotone constraint of 1 means: T must not get shorter as the column rises.
+
+    Attributes
+    ----------
+    predictor_ : CumulativePredictor
+        P(T < h) for every horizon; what is saved and served.
+    boosting_ : CumulativeLinkBoosting
+        The estimator inside: losses, importances, model text.
+    classes_ : array of str
+        The intervals, e.g. ``["[0d, 30d)", "[30d, inf)"]``.
+    horizons_days_ : tuple of float
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(600, 1))
+    >>> churn_day = rng.exponential(60 * np.exp(X[:, 0]))
+    >>> y = np.column_stack([np.minimum(churn_day, 100), churn_day < 100])  # seen for 100 days
+    >>> model = ChurnModel(horizons=("30d", "90d"), n_estimators=50).fit(X, y)
+    >>> (model.predict_churn([[-1.0]]) > model.predict_churn([[1.0]])).tolist()
+    [[True, True]]
+    """
+
+    def __init__(
+        self,
+        kind: str = "event",
+        horizons: Sequence[Any] = ("30d", "60d", "90d"),
+        *,
+        calibrate: bool = True,
+        n_estimators: int | None = None,
+        learning_rate: float = 0.05,
+        num_leaves: int = 15,
+        max_depth: int = -1,
+        min_child_samples: int | None = None,
+        subsample: float = 1.0,
+        colsample_bytree: float = 0.8,
+        reg_alpha: float = 0.0,
+        reg_lambda: float = 1.0,
+        max_bin: int = 255,
+        monotone_constraints: Sequence[int] | None = None,
+        early_stopping_rounds: int = 50,
+        random_state: Any = 0,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.kind = kind
+        self.horizons = horizons
+        self.calibrate = calibrate
+        self.n_estimators = n_estimators
+        self.learning_rate = learning_rate
+        self.num_leaves = num_leaves
+        self.max_depth = max_depth
+        self.min_child_samples = min_child_samples
+        self.subsample = subsample
+        self.colsample_bytree = colsample_bytree
+        self.reg_alpha = reg_alpha
+        self.reg_lambda = reg_lambda
+        self.max_bin = max_bin
+        self.monotone_constraints = monotone_constraints
+        self.early_stopping_rounds = early_stopping_rounds
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        eval_set: tuple[Any, Any] | None = None,
+        calibration_set: tuple[Any, Any] | None = None,
+        sample_weight: Any = None,
+        categorical_feature: str | Sequence[str | int] = "auto",
+    ) -> ChurnModel:
+        """Grow the trees, then calibrate.
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n, n_features)
+        y : array of shape (n, 2)
+            Days to the outcome or to the end of what was seen, and whether the outcome was seen (1) or not (0).
+            Infinite and not seen: known never to come.
+        eval_set : (X, y), optional
+            Later rows, to stop early on. Without them the number of trees is ``n_estimators``, by default 200.
+        calibration_set : (X, y), optional
+            Later rows, to calibrate on; without them the trees' own probabilities are returned. Rows lost from
+            sight are made up for by `censoring_weights`.
+        sample_weight : array of shape (n,), optional
+        categorical_feature : "auto" or list of names or positions
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If nobody churned, everybody did, or too few did to learn from at every horizon.
+        """
+        check_kind(self.kind)
+        horizons = _horizons_days(self.horizons)
+        duration, observed = _columns(y)
+        _demand_outcomes(duration, observed, self.kind, self.horizons, horizons)
+        boosting = CumulativeLinkBoosting(**parameters_of(self) | {"n_classes": len(horizons) + 1})
+        boosting.fit(
+            X,
+            np.column_stack(churn_intervals(duration, observed, horizons)),
+            eval_set=None if eval_set is None else (eval_set[0], _intervals(eval_set[1], horizons)),
+            sample_weight=sample_weight,
+            categorical_feature=categorical_feature,
+        )
+        if self.calibrate and calibration_set is not None:
+            duration, observed = _columns(calibration_set[1])
+            boosting.calibrate(
+                calibration_set[0],
+                churn_known(duration, observed, horizons, "event"),
+                censoring_weights(duration, observed, horizons),
+            )
+        self.boosting_, self.predictor_, self.horizons_days_ = boosting, boosting.predictor_, horizons
+        self.classes_ = _labels(self.horizons)
+        self.n_features_in_ = boosting.n_features_in_
+        if hasattr(boosting, "feature_names_in_"):
+            self.feature_names_in_ = boosting.feature_names_in_
+        return self
+
+    def predict_churn(self, X: Any) -> Float64:
+        """Return P(churn by each horizon).
+
+        Parameters
+        ----------
+        X : DataFrame or array of shape (n, n_features)
+
+        Returns
+        -------
+        float64 array of shape (n, n_horizons)
+            Rising along a row for kind ``event``, falling for ``inactivity``.
+        """
+        cdf = self._cdf(X)
+        return cdf if self.kind == "event" else 1.0 - cdf
+
+    def predict_proba(self, X: Any) -> Float64:
+        """Return the probability of each interval of ``classes_``. Shape (n, n_horizons + 1); rows sum to 1."""
+        return class_probabilities(self._cdf(X))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable interval, as its label in ``classes_``. Shape (n,)."""
+        most_probable: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return most_probable
+
+    def expected_days(self, X: Any) -> Float64:
+        """Return the mean days to the outcome within the last horizon; see `restricted_mean_days`. Shape (n,).
+
+        For kind ``inactivity`` the outcome is the next activity.
+        """
+        return restricted_mean_days(self._cdf(X), self.horizons_days_)
+
+    def contributions(self, X: Any) -> Float64:
+        """Share the latent time to the outcome among the features. Shape (n, n_features + 1)."""
+        check_is_fitted(self, "predictor_")
+        return self.boosting_.contributions(X)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the mean log-likelihood, before calibration; higher is better."""
+        check_is_fitted(self, "predictor_")
+        return self.boosting_.score(X, _intervals(y, self.horizons_days_), sample_weight)
+
+    def _cdf(self, X: Any) -> Float64:
+        check_is_fitted(self, "predictor_")
+        return self.boosting_.predict_cdf(X)
+
+
+def _horizons_days(horizons: Sequence[Any]) -> tuple[float, ...]:
+    if isinstance(horizons, str) or len(horizons) == 0:
+        raise ConfigError(f"horizons is {horizons!r}; write a list of durations such as ['30d', '60d']")
+    try:
+        days = tuple(Duration.parse(horizon).days for horizon in horizons)
+    except ValueError as error:
+        raise ConfigError(f"horizons: {error}") from None
+    if any(later <= sooner for sooner, later in pairwise(days)):
+        raise ConfigError(f"horizons {[str(horizon) for horizon in horizons]} do not ascend; sort them, each once")
+    return days
+
+
+def _labels(horizons: Sequence[Any]) -> NDArray[Any]:
+    ends = ["0d", *(str(Duration.parse(horizon)) for horizon in horizons), "inf"]
+    return np.array([f"[{start}, {end})" for start, end in pairwise(ends)])
+
+
+def _columns(y: Any) -> tuple[Float64, Float64]:
+    values = np.asarray(y, float)
+    if values.ndim != 2 or values.shape[1] != 2:
+        raise DataError(f"y has shape {values.shape}; it needs two columns: days, and whether the outcome was seen")
+    return values[:, 0], values[:, 1]
+
+
+def _intervals(y: Any, horizons: Sequence[float]) -> NDArray[np.int32]:
+    return np.column_stack(churn_intervals(*_columns(y), horizons))
+
+
+def _demand_outcomes(
+    duration: Float64, observed: Float64, kind: str, names: Sequence[Any], horizons: Sequence[float]
+) -> None:
+    """Refuse what nothing can be learned from, and say how much is there and how much is needed."""
+    known = churn_known(duration, observed, horizons, kind)
+    stayed_in_sight = duration >= horizons[-1]
+    if not stayed_in_sight.any() and not observed.all():
+        raise DataError(
+            f"nobody was followed for {names[-1]}: the longest of {len(duration):,} rows is "
+            f"{duration.max(initial=0.0):g} days. Shorten churn.horizons, or look at earlier cutoffs."
+        )
+    churned, stayed = (known == 1).sum(axis=0), (known == 0).sum(axis=0)
+    if not churned.any():
+        raise DataError(f"no churners among {len(duration):,} rows at any horizon. Check what counts as churn.")
+    if not stayed.any():
+        raise DataError(f"all of {len(duration):,} rows churned by every horizon. Check what counts as churn.")
+    rarer = np.minimum(churned, stayed)
+    if rarer.max() < FEWEST_OUTCOMES:
+        best = int(rarer.argmax())
+        what = "churned" if churned[best] <= stayed[best] else "stayed"
+        raise DataError(
+            f"too few to learn from: at best ({names[best]}) {rarer[best]} of {len(duration):,} rows {what}; "
+            f"{FEWEST_OUTCOMES} are needed. Take more customers, more cutoffs or other horizons."
+        )

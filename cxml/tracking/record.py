@@ -1,0 +1,62 @@
+"""What MLflow keeps of a training."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from cxml.config import ProjectConfig, to_yaml
+from cxml.tracking.runs import Dataset
+from cxml.training.learn import Trained
+from cxml.training.record import write_plots
+from cxml.training.studies import PARTS
+
+
+def run_record(trained: Trained, config: ProjectConfig, plots_folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Gather what MLflow keeps of a training: the keywords of `cxml.tracking.runs.log_training`."""
+    write_plots(trained, config, plots_folder)
+    metadata = trained.model.metadata
+    params: dict[str, Any] = {"random_state": config.random_state, "n_features": len(trained.outlook.plan.columns)}
+    datasets = []
+    for target, study in trained.outlook.studies.items():
+        params[f"{target}.n_trees"] = trained.model.targets[target].trees.n_trees
+        params |= {f"{target}.{name}": value for name, value in study.split.to_dict().items()}
+        for part in PARTS:
+            params[f"{target}.rows_{part}"] = len(study.parts[part])
+            datasets.append(
+                Dataset(
+                    name=f"{config.name} {target} {part}",
+                    digest=metadata["data"]["digest"],
+                    context="training" if part == "train" else part,
+                    source=", ".join(source.label for source in config.journeys.sources),
+                    profile={"rows": len(study.parts[part]), **study.split.to_dict()},
+                )
+            )
+    params |= {f"config.{key}": value for key, value in flatten(config.model_dump(mode="json", exclude_none=True))}
+    return {
+        "params": params,
+        "metrics": trained.metrics(),
+        "tags": {
+            "project": config.name,
+            "data_digest": metadata["data"]["digest"],
+            "config_digest": metadata["config_digest"],
+            "model_version": trained.model.version,
+            "cxml_version": metadata["versions"]["cxml"],
+        },
+        "config_yaml": to_yaml(config),
+        "plots_folder": plots_folder,
+        "datasets": datasets,
+    }
+
+
+def flatten(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """List the leaves of nested dicts under dotted keys; lists stay whole, as text.
+
+    Examples
+    --------
+    >>> flatten({"a": {"b": 1, "c": [1, 2]}})
+    [('a.b', 1), ('a.c', '[1, 2]')]
+    """
+    if isinstance(tree, dict):
+        return [leaf for key, value in tree.items() for leaf in flatten(value, f"{prefix}{key}.")]
+    return [(prefix.removesuffix("."), str(tree) if isinstance(tree, list) else tree)]
