@@ -90,7 +90,7 @@ def _rows(study: Study, trained: Trained, project: Project) -> list[str]:
         rows = study.parts[part]
         span = f"{format_instant(rows.cutoff.min())[:10]} to {format_instant(rows.cutoff.max())[:10]}"
         if study.target == "churn":
-            known = known_churn(rows, project.config)
+            known = known_churn(study, part, project.config)
             settings = trained.model.settings["churn"]["horizons"]
             outcome = ", ".join(
                 f"{h}: {np.nanmean(known[:, k]):.1%} of {int((~np.isnan(known[:, k])).sum()):,}"

@@ -23,6 +23,7 @@ from cxml.progress import Advance
 
 #: Seconds between two lines about the same step, where there is no terminal to draw on.
 LOG_EVERY_S = 10.0
+LOG_WIDTH = 160
 
 
 class Voice:
@@ -38,6 +39,8 @@ class Voice:
 
     def __init__(self, quiet: bool = False) -> None:
         self.out = Console(highlight=False, soft_wrap=True)
+        if not self.out.is_terminal:  # a log or a pipe has no width of its own
+            self.out = Console(highlight=False, soft_wrap=True, width=LOG_WIDTH)
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
         self.quiet = quiet
 
@@ -72,7 +75,7 @@ class Voice:
             table.add_column(name, justify="right" if numeric else "left", no_wrap=i == 0)
         for row in rows:
             table.add_row(*(str(cell) for cell in row))
-        self.out.print(table, soft_wrap=not self.out.is_terminal)
+        self.out.print(table)
 
     def error(self, message: str) -> None:
         """Print an error, in one style."""

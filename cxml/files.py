@@ -89,7 +89,7 @@ def write_folder_aside(path: str | os.PathLike[str], *, known_by: str | None = N
     'second'
     """
     target = Path(path).absolute()
-    _refuse_to_replace(path, target, known_by)
+    refuse_to_replace(path, known_by)
     aside = _aside(target)
     with _explained(path, aside):
         try:
@@ -100,7 +100,15 @@ def write_folder_aside(path: str | os.PathLike[str], *, known_by: str | None = N
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def _refuse_to_replace(path: str | os.PathLike[str], target: Path, known_by: str | None) -> None:
+def refuse_to_replace(path: str | os.PathLike[str], known_by: str | None) -> None:
+    """Raise what `write_folder_aside` would, before long work whose result could not be put there.
+
+    Raises
+    ------
+    ConfigError
+        If ``path`` is a file, or a folder that holds other things.
+    """
+    target = Path(path).absolute()
     if target.exists() and not target.is_dir():
         raise _unwritable(path, "it is a file, and a folder is to be written")
     held = sorted(entry.name for entry in target.iterdir()) if target.exists() else []

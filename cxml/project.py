@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cxml.config import ProjectConfig, expand, load_config, resolve_path
 from cxml.errors import ConfigError, DataError
-from cxml.files import write_aside
+from cxml.files import refuse_to_replace, write_aside
 from cxml.progress import SILENT, Progress
 from cxml.times import format_instant, parse_instant
 
@@ -204,10 +204,11 @@ class Project:
         -------
         TrainResult
         """
-        from cxml.models.store import save_model
+        from cxml.models.store import MANIFEST, save_model
         from cxml.training.learn import train
 
         folder = Path(out) if out is not None else Path("models") / self.config.name
+        refuse_to_replace(folder, MANIFEST)  # now, not after an hour of training
         trained = train(self.read(progress=progress), self.config, self.leavers(), progress)
         save_model(trained.model, folder, trained.card)
         progress.say(f"model saved to {folder}")
@@ -320,13 +321,13 @@ class CheckResult:
     @property
     def leaks(self) -> bool:
         """Whether a feature saw past its cutoff."""
-        return self.leakage is not None and not self.leakage.ok
+        return self.leakage is not None and not self.leakage.clean
 
     def lines(self) -> list[str]:
         """Return the report for people."""
         lines = [*self.quality.lines(), *self.notes]
         if self.leakage is not None:
-            lines += self.leakage.lines()
+            lines.append(str(self.leakage))
         return [*lines, f"report: {self.folder / 'quality.json'}"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -334,7 +335,7 @@ class CheckResult:
         return {
             "quality": self.quality.to_dict(),
             "snapshots": self.notes,
-            "leakage": None if self.leakage is None else self.leakage.to_dict(),
+            "leakage": None if self.leakage is None else {"clean": self.leakage.clean, "report": str(self.leakage)},
         }
 
 
@@ -432,7 +433,7 @@ class ScoreResult:
             "cutoff": format_instant(self.cutoff),
             "customers": len(self.table),
             "model_version": self.table.column("model_version")[0].as_py(),
-            "rows_quarantined": self.quality.quarantined,
+            "rows_quarantined": self.quality.rows_quarantined,
         }
         summary |= {name: self.counts(name) for name in ("risk_band", "status") if name in columns}
         return summary | {f"mean_{n}": _mean(self.table, n) for n in ("expected_nps", "expected_score") if n in columns}

@@ -11,9 +11,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from cxml.errors import ConfigError, DataError
+from cxml.models.boosting import Boosted, boost
 from cxml.models.calibration import Calibration, fit_calibration
 from cxml.models.frames import Columns
-from cxml.models.likelihood import Intervals, cut_point_step, first_cut_points, gradients, mean_loss
+from cxml.models.likelihood import Intervals, mean_loss
 from cxml.models.predictor import CumulativePredictor, class_probabilities
 from cxml.models.trees import TreeEnsemble
 
@@ -152,27 +153,23 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         held_out = None
         if eval_set is not None:
             held_out = self._informative(columns.matrix(eval_set[0]), eval_set[1], None, outcomes.n_cuts)
-        boosting = _Boosting(outcomes, None if held_out is None else held_out[1])
-        booster = boosting.run(
-            self._lightgbm_parameters(len(matrix)), self._rounds(held_out is not None), matrix,
-            None if held_out is None else held_out[0], columns.categorical(categorical_feature),
-            self.early_stopping_rounds,
+        boosted = boost(
+            self._lightgbm_parameters(len(matrix)), self._rounds(held_out is not None), (matrix, outcomes), held_out,
+            columns.categorical(categorical_feature), self.early_stopping_rounds,
         )  # fmt: skip
-        self._keep(booster, boosting, columns)
+        self._keep(boosted, columns)
         return self
 
-    def _keep(self, booster: Any, boosting: _Boosting, columns: Columns) -> None:
-        text = booster.model_to_string(num_iteration=boosting.best_round)
-        # what follows the trees names the machine's threads and more: no part of the model
-        self.booster_text_ = text[: text.index("\nend of trees")] + "\nend of trees\n"
-        self.best_iteration_ = boosting.best_round
-        self.eval_losses_ = boosting.losses
-        self.cut_points_ = boosting.history[boosting.best_round - 1]
+    def _keep(self, boosted: Boosted, columns: Columns) -> None:
+        self.booster_text_ = boosted.text
+        self.best_iteration_ = boosted.best_round
+        self.eval_losses_ = boosted.losses
+        self.cut_points_ = boosted.cut_points
+        self.feature_importances_ = boosted.gain
         self.classes_ = np.arange(len(self.cut_points_) + 1)
         self.predictor_ = CumulativePredictor(
             TreeEnsemble.from_text(self.booster_text_), self.cut_points_, Calibration.identity(len(self.cut_points_))
         )
-        self.feature_importances_ = booster.feature_importance("gain", iteration=boosting.best_round)
         self.columns_ = columns
         self.n_features_in_ = columns.n
         if columns.names is not None:
@@ -282,64 +279,8 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             "lambda_l1": self.reg_alpha, "lambda_l2": self.reg_lambda, "max_bin": self.max_bin,
             "seed": _seed(self.random_state), "num_threads": _threads(self.n_jobs) or 0,
             "deterministic": True, "force_row_wise": True, "feature_pre_filter": False, "metric": "None",
-            "verbosity": -1,
+            "objective": "none", "verbosity": -1,
         }  # fmt: skip
-
-
-class _Boosting:
-    """One run of LightGBM: the latent value belongs to it, the cut points are kept here."""
-
-    def __init__(self, outcomes: Intervals, held_out: Intervals | None) -> None:
-        self.outcomes, self.held_out = outcomes, held_out
-        self.cut_points = first_cut_points(outcomes)
-        self.pairs = outcomes.pair_weights()
-        self.gradient = np.empty(len(outcomes.lower), np.float32)
-        self.hessian = np.empty_like(self.gradient)
-        self.history: list[Float64] = []
-        self.losses: list[float] = []
-        self.best_round = 0
-
-    def run(
-        self,
-        parameters: dict[str, Any],
-        rounds: int,
-        matrix: NDArray[Any],
-        eval_matrix: NDArray[Any] | None,
-        categorical: list[int],
-        patience: int,
-    ) -> Any:
-        """Grow up to ``rounds`` trees and set ``best_round``."""
-        import lightgbm
-
-        def dataset(values: NDArray[Any], reference: Any = None) -> Any:
-            return lightgbm.Dataset(
-                values, categorical_feature=categorical, params=parameters, reference=reference
-            )  # fmt: skip
-
-        train = dataset(matrix)
-        booster = lightgbm.Booster(parameters, train)
-        if eval_matrix is not None:
-            booster.add_valid(dataset(eval_matrix, train), "eval")
-        for _ in range(rounds):
-            booster.update(fobj=self._objective)
-            self.history.append(self.cut_points)
-            if eval_matrix is not None:
-                booster.eval_valid(self._evaluate)
-                if len(self.losses) - 1 - int(np.argmin(self.losses)) >= patience:
-                    break
-        self.best_round = int(np.argmin(self.losses)) + 1 if self.losses else rounds
-        return booster
-
-    def _objective(self, latent: Float64, _train: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Fill gradient and Hessian at the present cut points, then move these by the same pass's sums."""
-        sums, mean = gradients(latent, self.outcomes, self.cut_points, self.gradient, self.hessian)
-        self.cut_points = self.cut_points + cut_point_step(self.cut_points, self.pairs, sums, mean)
-        return self.gradient, self.hessian
-
-    def _evaluate(self, latent: Float64, _eval: Any) -> tuple[str, float, bool]:
-        assert self.held_out is not None
-        self.losses.append(mean_loss(latent, self.held_out, self.cut_points))
-        return "loss", self.losses[-1], False
 
 
 def _bounds(y: Any, n_cuts: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

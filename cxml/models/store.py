@@ -113,7 +113,7 @@ def save_model(model: SavedModel, folder: str | os.PathLike[str], card: str) -> 
         raise ConfigError(f"model '{model.name}' was changed after it got version {model.version}; seal it again")
     content["version"] = model.version
     content["files"][CARD] = _sha256(card.encode())
-    with write_folder_aside(folder) as aside:
+    with write_folder_aside(folder, known_by=MANIFEST) as aside:
         for target, predictor in model.targets.items():
             _write(aside / f"{target}.txt", predictor.trees.text)
         _write(aside / CARD, card)

@@ -116,9 +116,10 @@ def _mean_less_luck(outcome: Floats, bad_luck: NDArray[Any], scale: Floats) -> F
     """
     mean: Floats = outcome.mean(axis=1)
     luck: Floats = bad_luck.mean(axis=1, dtype=np.float64)
-    scaled = scale[:, None] * (bad_luck - luck[:, None])
-    spread = (scaled**2).sum()
-    if outcome.shape[1] < _FEWEST_FOR_LUCK or spread == 0.0:
+    if outcome.shape[1] < _FEWEST_FOR_LUCK:
         return mean
-    slope = float((scaled * outcome).sum() / spread)
+    scaled = scale[:, None] * (bad_luck - luck[:, None])
+    # Over a day or two luck may be the same on every path: what is left of it by rounding must not count.
+    spread = (scaled**2).sum() + 1e-6 * outcome.shape[1] * (scale**2).sum()
+    slope = float((scaled * (outcome - mean[:, None])).sum() / spread) if spread > 0.0 else 0.0
     return mean - slope * scale * luck

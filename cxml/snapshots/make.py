@@ -196,9 +196,9 @@ def _frame(
 ) -> pandas.DataFrame:
     import pandas as pd
 
-    frame = pd.DataFrame(
-        {"customer_id": block.customers[customer], "cutoff": pd.to_datetime(cutoff.view("datetime64[us]"), utc=True)}
-    )
-    for name, values in outcome.items():
-        frame[name] = pd.to_datetime(values, utc=True) if values.dtype.kind == "M" else values
+    moments = {"cutoff": cutoff.view("datetime64[us]")}
+    moments |= {name: values for name, values in outcome.items() if values.dtype.kind == "M"}
+    frame = pd.DataFrame({"customer_id": block.customers[customer], **moments, **outcome})
+    for name in moments:
+        frame[name] = frame[name].dt.tz_localize("UTC")
     return frame

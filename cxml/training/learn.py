@@ -146,7 +146,7 @@ def _test_churn(
 ) -> tuple[dict[str, NDArray[np.float64]], Exam]:
     assert config.churn is not None
     kind, horizons = config.churn.kind, [str(h) for h in config.churn.horizons]
-    known = {part: known_churn(rows, config) for part, rows in study.parts.items()}
+    known = {part: known_churn(study, part, config) for part in PARTS}
     train, test = study.parts["train"], study.parts["test"]
     learned = np.concatenate([train.X, study.parts["calibration"].X])  # baselines may learn from all before the test
     predictions = {MODEL: churn_probability(predictor, kind, test.X)}

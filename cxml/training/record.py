@@ -17,6 +17,8 @@ from cxml.times import format_instant
 from cxml.training.studies import Outlook, known_churn
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from cxml.training.learn import Trained
 
 #: Test rows whose contributions are averaged for the importance of features.
@@ -97,12 +99,13 @@ def predicted(config: ProjectConfig) -> dict[str, str]:
 
 def write_plots(trained: Trained, config: ProjectConfig, folder: str | os.PathLike[str]) -> None:
     """Draw reliability, gain, importance and histograms of the test into a folder, as PNG."""
-    outlook, figures = trained.outlook, {}
+    outlook = trained.outlook
+    figures: dict[str, Figure] = {}
     for target, study in outlook.studies.items():
         test, ours = study.parts["test"], trained.predictions[target][MODEL]
         if target == "churn":
             horizons = trained.model.settings["churn"]["horizons"]
-            figures |= churn_plots(known_churn(test, config), ours, horizons)
+            figures |= churn_plots(known_churn(study, "test", config), ours, horizons)
         else:
             figures |= score_plots(test.y, ours, trained.model.settings["satisfaction"]["lowest"])
         contributions = trained.model.targets[target].trees.contributions(test.X[:IMPORTANCE_ROWS])

@@ -202,12 +202,29 @@ def look_ahead(
     return Outlook(plan, studies)
 
 
-def known_churn(rows: Rows, config: ProjectConfig) -> NDArray[np.float64]:
-    """Churn by each horizon as far as it was observed: 1, 0, or NaN where censored before it."""
+def known_churn(study: Study, part: str, config: ProjectConfig) -> NDArray[np.float64]:
+    """Churn by each horizon where it was observed to its end: 1, 0, or NaN.
+
+    Whether a horizon counts is decided by the cutoff alone. Were it decided by the outcome (who left early is known to
+    have left), the rows that count would hold too many leavers.
+
+    Parameters
+    ----------
+    study : Study
+    part : str
+        ``train``, ``calibration`` or ``test``.
+    config : ProjectConfig
+
+    Returns
+    -------
+    float64 array of shape (n_rows, n_horizons)
+    """
     assert config.churn is not None
-    days = np.array([h.days for h in config.churn.horizons])
+    rows, (_, end) = study.parts[part], study.split.parts[part]
     kind = "inactivity" if config.churn.kind == "inactivity" else "event"
-    return churn_known(rows.y[:, 0], rows.y[:, 1], days, kind)
+    known = churn_known(rows.y[:, 0], rows.y[:, 1], [h.days for h in config.churn.horizons], kind)
+    horizons = np.array([h.us for h in config.churn.horizons])
+    return np.where(rows.cutoff[:, None] + horizons > end, np.nan, known)
 
 
 def _describe_rows(rows: Rows, target: str) -> str:

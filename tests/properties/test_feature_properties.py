@@ -96,6 +96,7 @@ def assert_same(a, b):
 @few_examples
 @given(people)
 @example([([Event(0), Event(7 * DAY_US)], [7 * DAY_US, 7 * DAY_US, 7 * DAY_US + 1])])
+@example([([Event(0, known=DAY_US)], [DAY_US, DAY_US + 1])])
 @example([([], [0]), ([Event(5)], []), ([], [])])
 def test_the_kernel_equals_the_naive_reference_bit_for_bit(people):
     expected = [reference(events, at) for events, at in people]

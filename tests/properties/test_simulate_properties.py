@@ -82,18 +82,3 @@ def test_a_case_is_one_customer_s_and_nobody_pursues_it_once_resolved(asked):
     resolved = contacts["resolved"].astype(bool)
     last = ~contacts.duplicated("case_id", keep="last")
     assert last[resolved].all()
-
-
-@few
-@given(worlds)
-def test_what_follows_an_event_comes_after_it(asked):
-    events = simulate(start=START, **asked).events
-    for effect, cause in (("survey_answer", "survey_sent"), ("refund", "delivered_late"), ("complaint", None)):
-        later = events[events["touchpoint"] == effect]
-        earlier = events[events["touchpoint"] == cause] if cause else events[events["resolved"].eq(False).fillna(False)]
-        before = pd.merge_asof(
-            later[["timestamp", "customer_id"]],
-            earlier[["timestamp", "customer_id"]].assign(seen=True),
-            on="timestamp", by="customer_id", allow_exact_matches=False,
-        )  # fmt: skip
-        assert before["seen"].notna().all()

@@ -100,6 +100,29 @@ def test_some_events_of_a_customer_fall_on_the_same_moment(shop):
     assert shop.events.duplicated(["customer_id", "timestamp"]).sum() > 100
 
 
+def test_what_follows_an_event_comes_after_it(shop):
+    events = shop.events
+    unresolved = events["resolved"].eq(False).fillna(False)
+    for effect, cause in (
+        ("survey_answer", events["touchpoint"] == "survey_sent"),
+        ("refund", events["touchpoint"] == "delivered_late"),
+        ("complaint", unresolved),
+    ):
+        later = events.loc[events["touchpoint"] == effect, ["timestamp", "customer_id"]]
+        earlier = events.loc[cause, ["timestamp", "customer_id"]].assign(last=lambda rows: rows["timestamp"])
+        joined = pd.merge_asof(later, earlier, on="timestamp", by="customer_id", allow_exact_matches=False)
+        within = DAY if effect != "survey_answer" else 7 * DAY
+        assert (joined["timestamp"] - joined["last"] < within).all()
+
+
+def test_nobody_cancels_before_the_offers_of_the_day_are_out(shop):
+    events = shop.events[
+        shop.events["timestamp"].dt.floor("D").isin(pd.to_datetime(list(shop.waves), unit="us", utc=True))
+    ]
+    hour = events["timestamp"].dt.hour
+    assert hour[events["touchpoint"] == "cancelled"].min() >= hour[events["touchpoint"] == "campaign_offer"].max()
+
+
 def test_the_world_neither_explodes_nor_dies_out(shop):
     months = shop.events["timestamp"].dt.strftime("%Y-%m").value_counts().sort_index()[:-1]  # the last is not whole
     assert months.max() / months.min() < 1.3
@@ -278,6 +301,12 @@ def test_taking_luck_away_keeps_the_mean_and_cuts_the_noise():
     mean = _mean_less_luck(outcome, luck, np.ones(500))
     assert mean.mean() == pytest.approx(0.9, abs=4 * 0.03 / np.sqrt(500 * 64))
     assert mean.std() < 0.6 * outcome.mean(axis=1).std()
+
+
+def test_luck_that_is_the_same_on_every_path_counts_for_nothing():
+    luck = 0.1 + 1e-9 * np.arange(18.0)[None]  # rounding
+    outcome = np.linspace(0.80, 0.90, 18)[None]
+    assert _mean_less_luck(outcome, luck, np.ones(1)) == pytest.approx(outcome.mean(), abs=1e-4)
 
 
 def test_replays_agree_with_four_times_as_many():

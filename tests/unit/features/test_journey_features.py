@@ -65,6 +65,12 @@ def test_only_what_was_known_before_the_end_of_training_is_learned(log, features
     assert len(everything.plan_.columns) == everything.n_features_out_
 
 
+def test_an_event_at_the_very_end_of_training_is_not_learned(log):
+    at, after = (JourneyFeatures().fit(log, until=t).plan_ for t in ("2024-01-20", "2024-01-20T00:00:00.000001Z"))
+    assert at.vocabularies["touchpoint"] == ("call",)
+    assert after.vocabularies["touchpoint"] == ("buy", "call")
+
+
 def test_a_value_that_training_did_not_see_is_other(log, features):
     late = pd.DataFrame({"customer_id": ["ann", "cyd"], "cutoff": pd.to_datetime(["2024-04-01"] * 2)})
     frame = features.transform(log, late)

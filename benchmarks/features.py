@@ -1,0 +1,294 @@
+"""Feature speed: cxml beside a DuckDB scan and Polars expressions, every case in a fresh process.
+
+Builds once a Parquet file of journeys (sorted by time, as an event log is), then runs the cases in turn, several
+times over, and prints the median wall time of the whole process: interpreter, imports, reading with all checks,
+features. The file is in memory and the compiled kernel in its cache on disk, as on any but the first run of a machine.
+cxml goes the way of the batch job: journeys, plan, kernel; scikit-learn is not imported.
+
+    python benchmarks/features.py                          # 10 M events, 200 k customers
+    python benchmarks/features.py --events 1000000 --customers 20000 --repeats 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DAY_US = 86_400_000_000
+SPAN_DAYS = 730
+START_US = 1_640_995_200_000_000  # 2022-01-01
+WINDOWS = ("7d", "30d", "90d", "365d")
+CUSTOMERS_AT_A_TIME = 4096
+TOLERANCE = 1e-6
+
+TOUCHPOINTS = (
+    "page_view", "app_open", "search", "email_open", "add_to_cart", "purchase", "invoice", "payment", "delivery",
+    "call", "chat", "complaint", "refund", "return", "survey_answer", "login_failed", "outage", "plan_change",
+    "store_visit", "referral",
+)  # fmt: skip
+CHANNELS = ("app", "email", "phone", "store", "web")
+MEASURED = {
+    "value": ("purchase", "invoice", "payment", "refund"),
+    "duration": ("page_view", "app_open", "call", "chat"),
+}
+
+
+def build(file: Path, n_events: int, n_customers: int, seed: int = 0) -> None:
+    """Write journeys of skewed activity: few customers do much, touchpoints follow Zipf, people come and go."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(seed)
+    activity = rng.gamma(0.7, 1.0, n_customers)
+    customer = rng.choice(n_customers, n_events, p=activity / activity.sum())
+    born = rng.uniform(-0.5, 0.8, n_customers).clip(0) * SPAN_DAYS * DAY_US
+    stays = rng.exponential(2.0, n_customers) * SPAN_DAYS * DAY_US
+    until = np.minimum(born + stays, SPAN_DAYS * DAY_US)
+    moment = START_US + (born[customer] + rng.random(n_events) * (until - born)[customer]).astype(np.int64)
+    order = np.argsort(moment)
+    weights = 1 / np.arange(1, len(TOUCHPOINTS) + 1)
+    touchpoint = rng.choice(len(TOUCHPOINTS), n_events, p=weights / weights.sum()).astype(np.int32)
+    channel = np.where(rng.random(n_events) < 0.05, -1, rng.integers(0, len(CHANNELS), n_events)).astype(np.int32)
+    amounts = {
+        "value": rng.lognormal(3, 1, n_events).round(2),
+        "duration": rng.exponential(300, n_events).round(1),
+        "score": rng.integers(0, 11, n_events).astype(np.float64),
+    }
+    measured = {**MEASURED, "score": ("survey_answer",)}
+    columns = {
+        "customer_id": pa.array(customer[order]),
+        "timestamp": pa.array(moment[order], pa.timestamp("us", "UTC")),
+        "touchpoint": pa.DictionaryArray.from_arrays(touchpoint[order], list(TOUCHPOINTS)),
+        "channel": pa.DictionaryArray.from_arrays(pa.array(channel[order], mask=channel[order] < 0), list(CHANNELS)),
+    }
+    for name, values in amounts.items():
+        absent = ~np.isin(touchpoint, [TOUCHPOINTS.index(t) for t in measured[name]])
+        columns[name] = pa.array(values[order], mask=absent[order])
+    pq.write_table(pa.table(columns), file, row_group_size=1_000_000)
+
+
+def cutoffs(n: int) -> list[int]:
+    """Give ``n`` cutoffs 30 days apart; the last is the end of the data."""
+    return [START_US + (SPAN_DAYS - 30 * back) * DAY_US for back in reversed(range(n))]
+
+
+def run_floor(file: Path) -> None:
+    """Scan and group three sums: what reading the file costs at the least."""
+    import duckdb
+
+    duckdb.sql(
+        f"select customer_id, sum(value), sum(duration), sum(score) from '{file}' group by customer_id"
+    ).fetchnumpy()
+
+
+def run_cxml(file: Path, n_cutoffs: int) -> None:
+    """Read, check, learn the plan, and fill a buffer that is used again, some thousand customers at a time."""
+    for _customers, _matrix in cxml_batches(file, cutoffs(n_cutoffs)):
+        pass
+
+
+def cxml_batches(file: Path, at: list[int]) -> Iterator[tuple[Any, Any]]:
+    """Give the ids of some customers and their rows, again and again."""
+    clock = Clock()
+    from cxml import read_journeys
+    from cxml.features.learn import learn_plan
+    from cxml.features.matrix import fill_matrix, slice_block
+
+    clock.lap("imports")
+    log = read_journeys(file)
+    clock.lap("read_journeys")
+    plan = learn_plan(log, WINDOWS, max_values=40)
+    clock.lap("learn_plan")
+    buffer = np.empty((CUSTOMERS_AT_A_TIME * len(at), len(plan.columns)), np.float32)
+    for block in log.blocks():
+        for first in range(0, block.n_customers, CUSTOMERS_AT_A_TIME):
+            part = slice_block(block, first, min(first + CUSTOMERS_AT_A_TIME, block.n_customers))
+            row_starts = np.arange(part.n_customers + 1, dtype=np.int64) * len(at)
+            yield part.customers, fill_matrix(plan, part, row_starts, np.tile(at, part.n_customers), out=buffer)
+    clock.lap("features")
+
+
+class Clock:
+    """Tells on stderr how long the parts of a case took, where CXML_BENCH_LAPS is set."""
+
+    def __init__(self) -> None:
+        self.last = time.perf_counter()
+
+    def lap(self, what: str) -> None:
+        """Tell how long it was since the last lap."""
+        now = time.perf_counter()
+        if os.environ.get("CXML_BENCH_LAPS"):
+            print(f"    {what}: {now - self.last:.2f} s", file=sys.stderr)
+        self.last = now
+
+
+def run_polars(file: Path, n_cutoffs: int) -> None:
+    """Ask the same columns of Polars, one lazy query for each cutoff."""
+    for cutoff in cutoffs(n_cutoffs):
+        polars_frame(file, cutoff)
+
+
+def polars_frame(file: Path, cutoff: int) -> Any:
+    """Compute the columns of `JourneyFeatures` at one cutoff, for customers seen before it."""
+    import polars as pl
+
+    from cxml.features.spec import default_spec
+
+    spec = default_spec(
+        {"touchpoint": sorted(TOUCHPOINTS), "channel": CHANNELS}, ["value", "duration", "score"], WINDOWS
+    )
+    events = pl.scan_parquet(file).with_columns(time=pl.col("timestamp").dt.epoch("us")).filter(pl.col("time") < cutoff)
+    return events.group_by("customer_id").agg(*(polars_column(a, cutoff).alias(a.name) for a in spec)).collect()
+
+
+def polars_column(aggregate: Any, cutoff: int) -> Any:
+    """Write one column as an expression."""
+    import polars as pl
+
+    column, value = aggregate.column, aggregate.value
+    chosen = pl.lit(True) if value is None else pl.col(column) == value
+    if aggregate.statistic == "tenure_days":
+        return (cutoff - pl.col("time").min()) / DAY_US
+    if aggregate.statistic == "days_since":
+        times = pl.col("time") if value is None else pl.col("time").filter(chosen)
+        return (cutoff - times.max()) / DAY_US
+    inside = pl.col("time") >= cutoff - aggregate.width_us
+    if aggregate.statistic == "distinct":
+        return pl.col(aggregate.what).filter(inside).drop_nulls().n_unique()
+    if aggregate.statistic == "active_days":
+        return (pl.col("time").filter(inside) // DAY_US).n_unique()
+    if aggregate.measure is None:
+        return inside.sum() if value is None else (inside & chosen).sum()
+    values = pl.col(aggregate.measure).filter(inside)
+    if aggregate.statistic == "last":
+        return values.drop_nulls().last()
+    return getattr(values, aggregate.statistic)()
+
+
+def verify(file: Path) -> None:
+    """Compare every value of cxml and Polars at the first, a middle and the last of the twelve cutoffs."""
+    import polars as pl
+
+    from cxml import JourneyFeatures, read_journeys
+
+    names = JourneyFeatures(windows=WINDOWS).fit(read_journeys(file)).plan_.columns
+    worst = 0.0
+    for cutoff in (cutoffs(12)[i] for i in (0, 5, 11)):
+        theirs = polars_frame(file, cutoff).sort("customer_id")
+        ids = theirs["customer_id"].to_numpy()
+        matrix = theirs.select(pl.col(names).cast(pl.Float64)).to_numpy()
+        n_rows = 0
+        for customers, ours in cxml_batches(file, [cutoff]):
+            seen = ~np.isnan(ours[:, 0])
+            there = matrix[np.searchsorted(ids, customers[seen])]
+            n_rows += int(seen.sum())
+            if (np.isnan(there) != np.isnan(ours[seen])).any():
+                raise SystemExit("cxml and Polars differ in what is missing")
+            worst = max(worst, float(np.nanmax(np.abs(ours[seen] - there) / (1 + np.abs(there)))))
+        if n_rows != len(ids):
+            raise SystemExit(f"cxml knows {n_rows} customers, Polars {len(ids)}")
+    print(f"{worst:.2e}")
+    if worst > TOLERANCE:
+        raise SystemExit(f"cxml and Polars differ by {worst:.2e}")
+
+
+CASES: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "floor": ("DuckDB scan + GROUP BY of 3 sums", run_floor),
+    "one": ("cxml, 1 cutoff", lambda file: run_cxml(file, 1)),
+    "twelve": ("cxml, 12 cutoffs", lambda file: run_cxml(file, 12)),
+    "polars": ("Polars, 12 cutoffs", lambda file: run_polars(file, 12)),
+    "verify": ("values of cxml and Polars", verify),
+}
+
+
+def in_fresh_process(case: str, file: Path) -> tuple[float, str]:
+    """Run a case and give its wall time in seconds and what it printed."""
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, __file__, "--case", case, "--file", str(file)], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return time.perf_counter() - begin, done.stdout.strip()
+
+
+def measure(file: Path, repeats: int, *, polars: bool) -> dict[str, Any]:
+    """Run all cases in turn and give their times, medians and ratios."""
+    chosen = ["floor", "one", "twelve", *(["polars"] if polars else [])]
+    in_fresh_process("floor", file)  # the file into memory, the kernel into its cache
+    in_fresh_process("one", file)
+    seconds: dict[str, list[float]] = {case: [] for case in chosen}
+    for _ in range(repeats):
+        for case in chosen:
+            seconds[case].append(in_fresh_process(case, file)[0])
+    median = {case: statistics.median(times) for case, times in seconds.items()}
+    ratios = {"one / floor": median["one"] / median["floor"], "twelve / floor": median["twelve"] / median["floor"]}
+    if polars:
+        ratios["polars / twelve"] = median["polars"] / median["twelve"]
+    result = {"seconds": seconds, "median": median, "ratios": ratios}
+    return result | ({"largest_difference": float(in_fresh_process("verify", file)[1])} if polars else {})
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the table."""
+    print(f"\n{'case, whole process':36} {'median s':>9} {'x floor':>8}   all runs, s")
+    for case, times in result["seconds"].items():
+        ratio = result["median"][case] / result["median"]["floor"]
+        runs = " ".join(f"{t:.2f}" for t in times)
+        print(f"{CASES[case][0]:36} {result['median'][case]:9.2f} {ratio:8.2f}   {runs}")
+    for name, limit in (
+        ("one / floor", "at most 5"),
+        ("twelve / floor", "at most 6"),
+        ("polars / twelve", "at least 8"),
+    ):
+        if name in result["ratios"]:
+            print(f"{name:18} {result['ratios'][name]:6.2f}   wanted: {limit}")
+    if "largest_difference" in result:
+        print(f"largest difference from Polars, |a - b| / (1 + |b|): {result['largest_difference']:.2e}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--customers", type=int, default=200_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--data", type=Path, default=Path(tempfile.gettempdir()) / "cxml-bench", help="where to keep the file"
+    )
+    parser.add_argument("--no-polars", action="store_true", help="leave out the slowest case")
+    parser.add_argument("--json", type=Path, help="write the result there as well")
+    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        CASES[options.case][1](options.file)
+        return
+    options.data.mkdir(parents=True, exist_ok=True)
+    file = options.data / f"journeys-{options.events}-{options.customers}.parquet"
+    if not file.exists():
+        print(f"building {file}")
+        aside = file.with_suffix(".part")
+        build(aside, options.events, options.customers)
+        aside.rename(file)
+    result = measure(file, options.repeats, polars=not options.no_polars)
+    result |= {
+        "events": options.events, "customers": options.customers, "cores": os.cpu_count(),
+        "python": platform.python_version(), "machine": platform.machine(),
+    }  # fmt: skip
+    show(result)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
