@@ -17,8 +17,8 @@ _PHRASES = {
     "min": "lowest {what} {n}{window}",
     "max": "highest {what} {n}{window}",
     "last": "last {what} {n}{window}",
-    "active_days": "active on {n} days{window}",
-    "distinct": "{n} kinds of {what}{window}",
+    "active_days": "active on {n} day{s}{window}",
+    "distinct": "{n} kind{s} of {what}{window}",
 }
 
 
@@ -105,9 +105,7 @@ def describe_value(name: str, value: float, vocabulary: Sequence[str] = ()) -> s
     if name == "tenure_days":
         return f"customer for {_number(value)} days"
     statistic, what, *rest = name.split("__")
-    window = f" in {rest[0].removesuffix('d')} days" if rest and rest[0].endswith("d") else ""
-    if not window and rest:
-        window = f" in {rest[0]}"
+    window = f" in {_spell(rest[0])}" if rest else ""
     if vocabulary:
         return f"{what} is {vocabulary[int(value)] if value == value else 'unknown'}"
     subject = "any contact" if what == "all" else what.rsplit("=", 1)[-1]
@@ -119,8 +117,18 @@ def describe_value(name: str, value: float, vocabulary: Sequence[str] = ()) -> s
     if value != value:
         return f"no {subject}{window}"
     if statistic == "count":
-        return f"{subject}: " + (f"{_number(value)} times{window}" if value else f"none{window}")
-    return _PHRASES[statistic].format(n=_number(value), what=subject, window=window)
+        return f"{subject}: " + (f"{_number(value)} time{_plural(value)}{window}" if value else f"none{window}")
+    return _PHRASES[statistic].format(n=_number(value), s=_plural(value), what=subject, window=window)
+
+
+def _spell(window: str) -> str:
+    """Say a window in words where it is days."""
+    n = window.removesuffix("d")
+    return window if n == window else f"{n} day{_plural(float(n))}"
+
+
+def _plural(value: float) -> str:
+    return "" if value == 1 else "s"
 
 
 def _number(value: float) -> str:

@@ -214,7 +214,7 @@ def canonical_select(
         name: _expression(name, quote(source), types[source], measures, f"{where}: column '{source}'")
         for name, source in columns.items()
     }
-    aliases = {name: quote(f"cxml:{name}") for name in parts}
+    aliases = {name: _alias(name) for name in parts}
     selected = [f"{part.value} as {aliases[name]}" for name, part in parts.items()]
     naive: dict[str, str] = {}
     for name in ("timestamp", "available_at", "valid_from"):
@@ -272,13 +272,18 @@ def _expression(name: str, column: str, type_name: str, measures: Sequence[str],
     if name == "sequence":
         return _whole(name, column, kind)
     if name == "resolved":
-        return _yes_no(column, kind)
+        return _yes_no(name, column, kind)
     if name in NUMBER_COLUMNS or name in measures:
         return _number(name, column, kind, type_name, where)
     faults = (
         ((f"coalesce(trim({_text(column, kind)}), '') = ''", "touchpoint missing"),) if name == "touchpoint" else ()
     )
     return Expression(_text(column, kind), faults)
+
+
+def _alias(name: str) -> str:
+    """Return the name under which a value is selected; conditions use it, so that it is computed once."""
+    return quote(f"cxml:{name}")
 
 
 def _customer(column: str, kind: str) -> Expression:
@@ -307,7 +312,7 @@ def _stamp(name: str, column: str, kind: str, type_name: str, where: str) -> Exp
             missing = ((f"coalesce({text}, '') = ''", "timestamp missing"),)
         value = _parsed_stamp(text)
         naive = f"coalesce(not regexp_matches(substr({text}, 11), '[Z+-]'), false)"
-        return Expression(value, (*missing, (f"{text} <> '' and ({value}) is null", unreadable)), naive)
+        return Expression(value, (*missing, (f"{text} <> '' and {_alias(name)} is null", unreadable)), naive)
     if kind in _AWARE or kind in _NAIVE:
         value = f"epoch_us({column})"
         if kind in ("TIMESTAMP_NS", "TIMESTAMPTZ_NS"):
@@ -315,7 +320,7 @@ def _stamp(name: str, column: str, kind: str, type_name: str, where: str) -> Exp
         elif kind in _NAIVE and kind != "TIMESTAMP":
             value = f"epoch_us(cast({column} as timestamp))"
         naive = "false" if kind in _AWARE else "true"
-        return Expression(value, (*missing, (f"{column} is not null and ({value}) is null", unreadable)), naive)
+        return Expression(value, (*missing, (f"{column} is not null and {_alias(name)} is null", unreadable)), naive)
     mend = "Say what its numbers count in a 'query', e.g. select to_timestamp(seconds) as timestamp"
     raise DataError(f"{where}: is of type {type_name}, which is no moment in time. {mend}.")
 
@@ -334,14 +339,17 @@ def _number(name: str, column: str, kind: str, type_name: str, where: str) -> Ex
         return Expression(f"cast({column} as double)")
     if kind in _REAL:
         value = f"cast({column} as double) + 0.0"  # and -0.0 becomes 0.0
-        return Expression(value, ((f"isinf({value})", f"{name} not finite"),))
+        return Expression(value, ((f"isinf({_alias(name)})", f"{name} not finite"),))
     if kind not in _TEXT:
         raise DataError(f"{where}: is of type {type_name}, which is no number. Turn it into one in a 'query'.")
     text = f"trim(cast({column} as varchar))"
     value = f"case when regexp_full_match({text}, '{NUMBER_PATTERN}') then try_cast({text} as double) + 0.0 end"
     return Expression(
         value,
-        ((f"{text} <> '' and ({value}) is null", f"{name} not a number"), (f"isinf({value})", f"{name} not finite")),
+        (
+            (f"{text} <> '' and {_alias(name)} is null", f"{name} not a number"),
+            (f"isinf({_alias(name)})", f"{name} not finite"),
+        ),
     )
 
 
@@ -352,18 +360,18 @@ def _whole(name: str, column: str, kind: str) -> Expression:
     if kind in _TEXT:
         text = f"trim(cast({column} as varchar))"
         value = f"case when regexp_full_match({text}, '{WHOLE_PATTERN}') then try_cast({text} as bigint) end"
-        return Expression(value, ((f"{text} <> '' and ({value}) is null", fault),))
+        return Expression(value, ((f"{text} <> '' and {_alias(name)} is null", fault),))
     value = f"case when {column} = trunc({column}) then try_cast({column} as bigint) end"
     present = f"{column} is not null" + (f" and not isnan(cast({column} as double))" if kind in _REAL else "")
-    return Expression(value, ((f"{present} and ({value}) is null", fault),))
+    return Expression(value, ((f"{present} and {_alias(name)} is null", fault),))
 
 
-def _yes_no(column: str, kind: str) -> Expression:
+def _yes_no(name: str, column: str, kind: str) -> Expression:
     if kind == "BOOLEAN":
         return Expression(f"cast(cast({column} as integer) as double)")
     text = f"lower(trim({_text(column, kind)}))"
     value = f"cast(case when {text} in {YES} then 1 when {text} in {NO} then 0 end as double)"
-    return Expression(value, ((f"{text} <> '' and ({value}) is null", "resolved not yes or no"),))
+    return Expression(value, ((f"{text} <> '' and {_alias(name)} is null", "resolved not yes or no"),))
 
 
 def _text(column: str, kind: str) -> str:

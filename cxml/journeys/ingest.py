@@ -173,7 +173,7 @@ def _read_relation(
 def _stream(relation: Any) -> Any:
     if hasattr(relation, "to_arrow_reader"):
         return relation.to_arrow_reader(_BATCH_ROWS)
-    return relation.fetch_record_batch(_BATCH_ROWS)  # its name before DuckDB 1.4
+    return relation.fetch_record_batch(_BATCH_ROWS)  # its name before DuckDB 1.5
 
 
 def _need_zone(select: CanonicalSelect, zone: str | None, found: Mapping[str, str], where: str) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from cxml.config import SourceConfig, expand
 from cxml.errors import ConfigError, DataError, require
@@ -178,7 +179,7 @@ def _postgres_relation(con: DuckDBPyConnection, stack: ExitStack, source: Source
         connection = stack.enter_context(driver.connect(url))
     except driver.Error as error:
         raise DataError(
-            f"{source.label}: the database at {_place(url)} cannot be reached: {_hide(error, url)}. "
+            f"{source.label}: the database at {_place(url)} cannot be reached: {hide_secrets(error, url)}. "
             "Check 'url', and that the server runs and lets this user in."
         ) from None
     try:
@@ -187,7 +188,8 @@ def _postgres_relation(con: DuckDBPyConnection, stack: ExitStack, source: Source
         reader = cursor.fetch_record_batch()
     except driver.Error as error:
         raise ConfigError(
-            f"{source.label}: PostgreSQL refuses the query: {_hide(error, url)}. Correct 'table', 'query' or 'where'."
+            f"{source.label}: PostgreSQL refuses the query: {hide_secrets(error, url)}. "
+            "Correct 'table', 'query' or 'where'."
         ) from None
     con.register("cxml_shape", reader.schema.empty_table())
     con.register(_REGISTERED, reader)
@@ -206,18 +208,14 @@ def quoted_table(name: str) -> str:
 
 
 def _place(url: str) -> str:
-    from urllib.parse import urlsplit
-
     parts = urlsplit(url)
     return f"{parts.hostname or 'localhost'}{parts.path}"
 
 
-def _hide(error: Exception, url: str) -> str:
-    """First lines of a driver's message without what is secret in the URL."""
-    from urllib.parse import unquote, urlsplit
-
-    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:300].rstrip(".")
-    password = urlsplit(url).password
-    for secret in filter(None, (url, password, unquote(password or ""))):
+def hide_secrets(error: Exception, url: str) -> str:
+    """Return a driver's message on one line, without what is secret in the URL."""
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    password = urlsplit(url).password or ""
+    for secret in filter(None, (url, password, unquote(password))):
         text = text.replace(secret, "***")
-    return text
+    return text[:300].rstrip(".")

@@ -13,7 +13,7 @@ from cxml.errors import DataError
 
 Float64 = NDArray[np.float64]
 
-FEWEST_OUTCOMES = 20  # of either kind; with fewer a threshold stays as the trees left it
+FEWEST_OUTCOMES = 20  # of either kind, for a threshold to have a curve of its own
 _PRIOR_SD = 0.5
 _SLOPES = (0.05, 20.0)
 
@@ -109,7 +109,9 @@ def fit_calibration(
     """Fit a logistic curve per threshold (Platt 1999, "Probabilistic outputs for support vector machines").
 
     A weak prior holds the intercept near 0 and the slope near 1 (normal, standard deviation 0.5), so that few rows
-    move the predictions little; below 20 outcomes of either kind a threshold is left alone.
+    move the predictions little. A threshold with fewer than 20 outcomes of either kind goes along with its nearest
+    fitted neighbour, at the distance in log odds that the cut points have; were it left behind, the two would cross.
+    Where no threshold has enough, nothing changes.
 
     Parameters
     ----------
@@ -127,13 +129,23 @@ def fit_calibration(
     """
     weights = np.ones(outcome.shape) if weight is None else np.asarray(weight, float)
     weights = np.broadcast_to(weights[:, None] if weights.ndim == 1 else weights, outcome.shape)
-    intercept, slope = np.zeros(len(cut_points)), np.ones(len(cut_points))
+    lines = {}
     for k, cut_point in enumerate(cut_points):
         use = ~np.isnan(outcome[:, k]) & (weights[:, k] > 0)
         happened = outcome[use, k]
         if min(happened.sum(), len(happened) - happened.sum()) >= FEWEST_OUTCOMES:
-            intercept[k], slope[k] = _fit_line(cut_point - latent[use], happened, weights[use, k])
-    return Calibration(intercept, slope)
+            lines[k] = _fit_line(cut_point - latent[use], happened, weights[use, k])
+    return _spread(lines, cut_points)
+
+
+def _spread(lines: dict[int, tuple[float, float]], cut_points: Float64) -> Calibration:
+    """Give thresholds without a line of their own that of the nearest one, shifted by the distance between them."""
+    if not lines:
+        return Calibration.identity(len(cut_points))
+    nearest = [min(lines, key=lambda j: (abs(cut_points[j] - cut), j)) for cut in cut_points]
+    nearest = [k if k in lines else j for k, j in enumerate(nearest)]
+    intercept, slope = np.array([lines[j] for j in nearest]).T
+    return Calibration(intercept + (1.0 - slope) * (cut_points - cut_points[nearest]), slope.copy())
 
 
 def _fit_line(x: Float64, happened: Float64, weight: Float64) -> tuple[float, float]:

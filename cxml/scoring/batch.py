@@ -94,7 +94,7 @@ def score_log(
         raise DataError(
             f"nobody to score at {format_instant(cutoff)}: the log runs from {format_instant(log.first)} to "
             f"{format_instant(log.last)}"
-            + (", and whoever is known by then has left" if log.first < cutoff else "")
+            + (", and whoever is known by then has left or finished" if log.first < cutoff else "")
             + ". Choose another --cutoff."
         )
     wanted = np.zeros(log.block.n_customers, bool)

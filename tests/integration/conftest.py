@@ -1,4 +1,7 @@
-"""A real PostgreSQL server for the tests that need one, made and thrown away with the session."""
+"""What several integration tests share: a simulated shop with a model of it, and a real PostgreSQL server.
+
+Made once and thrown away with the session.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from pathlib import Path
 import pytest
 
 PASSWORD = "s3cr et"
+CUSTOMERS = 900
 
 
 def _programs() -> Path:
@@ -60,3 +64,24 @@ def postgres_url() -> Iterator[str]:
             _run(folder, programs / "pg_ctl", "--pgdata=data", "--wait", "--mode=immediate", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with simulated events and a project file; read it, do not write into it."""
+    from cxml.demo import write_simulation
+    from cxml.simulate import simulate
+
+    folder = tmp_path_factory.mktemp("shop")
+    write_simulation(simulate(CUSTOMERS, n_replays=2, random_state=3), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder trained on the shop."""
+    from cxml.project import Project
+
+    folder = tmp_path_factory.mktemp("model") / "shop"
+    Project.from_file(shop / "project.yaml").train(out=folder, track=False)
+    return folder

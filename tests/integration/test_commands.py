@@ -9,9 +9,6 @@ import pandas as pd
 import pytest
 
 from cxml.cli import main
-from cxml.simulate import simulate
-
-CUSTOMERS = 900
 
 
 def run(monkeypatch, capsys, *words):
@@ -29,26 +26,6 @@ def cxml(monkeypatch, capsys):
     """Call ``cxml("check", "project.yaml")``."""
     monkeypatch.delenv("CXML_DEBUG", raising=False)
     return lambda *words: run(monkeypatch, capsys, *words)
-
-
-@pytest.fixture(scope="session")
-def shop(tmp_path_factory):
-    """A folder with simulated events and a project file; read it, do not write into it."""
-    from cxml.demo import write_simulation
-
-    folder = tmp_path_factory.mktemp("shop")
-    write_simulation(simulate(CUSTOMERS, n_replays=2, random_state=3), folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def model(shop, tmp_path_factory):
-    """A model folder trained on the shop."""
-    from cxml.project import Project
-
-    folder = tmp_path_factory.mktemp("model") / "shop"
-    Project.from_file(shop / "project.yaml").train(out=folder, track=False)
-    return folder
 
 
 def project(folder: Path, events: pd.DataFrame | str, **parts: str) -> Path:

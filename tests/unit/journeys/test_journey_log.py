@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxml.config import ChurnConfig, CustomersConfig, JourneysConfig
+from cxml.config import CANONICAL_COLUMNS, ChurnConfig, CustomersConfig, JourneysConfig
 from cxml.errors import ConfigError, DataError
 from cxml.journeys.block import CustomerTable
 from cxml.journeys.customers import match_ids, read_churn_table, read_customers
 from cxml.journeys.log import JourneyLog
 from cxml.journeys.read import read_journeys
+from cxml.journeys.schema import NUMBER_COLUMNS, TEXT_COLUMNS, TIE_ORDER
 from cxml.journeys.sorting import take, total_order
 
 
@@ -92,6 +93,18 @@ def test_upto_keeps_what_was_known_and_is_the_log_read_then() -> None:
     assert log.upto("2030-01-01").digest == log.digest
     with pytest.raises(DataError, match="no event was known before 2024-01-01"):
         log.upto("2024-01-01")
+
+
+def test_an_event_at_the_cutoff_is_the_future() -> None:
+    log = log_of("1 1 a, 1 2 b, 2 2 a")
+    early = log.upto("2024-01-02")
+    assert (early.n_events, early.block.customers.tolist()) == (1, [1])
+    assert log.upto("2024-01-02T00:00:00.000001Z").n_events == 3
+
+
+def test_ties_are_broken_in_the_order_of_the_canonical_columns() -> None:
+    assert ("customer_id", "timestamp", *TIE_ORDER) == CANONICAL_COLUMNS
+    assert set(TEXT_COLUMNS) | set(NUMBER_COLUMNS) | {"sequence", "resolved", "available_at"} == set(TIE_ORDER)
 
 
 def test_the_frame_reads_back_to_the_same_log() -> None:

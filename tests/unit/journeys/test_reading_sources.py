@@ -15,6 +15,7 @@ import pytest
 from cxml.config import JourneysConfig, SourceConfig
 from cxml.errors import ConfigError, CxmlError, DataError
 from cxml.journeys.read import read_journeys
+from cxml.journeys.sources import hide_secrets
 
 ROWS = [
     {"customer_id": 7, "timestamp": "2024-01-02T10:00:00Z", "touchpoint": "call", "channel": "phone", "value": 1.5},
@@ -334,3 +335,9 @@ def test_a_url_of_another_database_is_refused() -> None:
     assert "cannot be reached" in message
     assert "127.0.0.1/db" in message
     assert "s3cr" not in message
+
+
+@pytest.mark.parametrize("secret", ["s3cr%40t", "s3cr@t", "postgresql://u:s3cr%40t@h/db"])
+def test_messages_of_a_driver_lose_what_is_secret(secret: str) -> None:
+    told = hide_secrets(Exception(f"no way in\nwith {secret} at all."), "postgresql://u:s3cr%40t@h/db")
+    assert told == "no way in with *** at all"

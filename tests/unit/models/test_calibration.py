@@ -37,12 +37,22 @@ def test_a_distorted_predictor_is_mended():
     )
 
 
-def test_few_outcomes_of_either_kind_leave_a_threshold_alone():
+def test_few_outcomes_of_either_kind_change_nothing():
     latent = np.random.default_rng(0).normal(size=400)
     outcome = np.column_stack([np.arange(400) < 19, np.arange(400) < 381]).astype(float)
     assert fit_calibration(latent, CUTS, outcome).to_dict() == Calibration.identity(2).to_dict()
     outcome[19, 0] = 1.0
     assert fit_calibration(latent, CUTS, outcome).slope.tolist() != [1.0, 1.0]
+
+
+def test_a_threshold_with_few_outcomes_goes_along_with_its_neighbour():
+    latent = np.random.default_rng(9).normal(size=3000)
+    outcome = np.column_stack([observed(latent, 1.5, 0.6)[:, 0], np.full(3000, np.nan)])
+    calibration = fit_calibration(latent, CUTS, outcome)
+    logits = np.log(1 / (1 / calibration.apply(latent, CUTS) - 1))
+    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], CUTS[1] - CUTS[0], atol=1e-9)
+    alone = fit_calibration(latent, CUTS[:1], outcome[:, :1])
+    np.testing.assert_allclose(calibration.apply(latent, CUTS)[:, 0], alone.apply(latent, CUTS[:1])[:, 0])
 
 
 def test_few_rows_move_a_good_predictor_little():

@@ -73,8 +73,8 @@ def test_lists_and_integers_are_numbers():
         (lambda X: X.assign(calls=["a", "b", "c"]), "column 'calls': holds .*, not numbers"),
         (lambda X: X.assign(calls=pd.Timestamp("2024-01-01")), "column 'calls': holds datetime64"),
         (lambda X: X.to_numpy()[:, :2], "holds object, not numbers"),
-        (lambda X: np.zeros((3, 2)), r"has shape \(3, 2\), but the model was trained on 3 columns"),
-        (lambda X: np.zeros(3), r"has shape \(3,\)"),
+        (lambda _: np.zeros((3, 2)), r"has shape \(3, 2\), but the model was trained on 3 columns"),
+        (lambda _: np.zeros(3), r"has shape \(3,\)"),
     ],
 )
 def test_frames_that_do_not_fit_are_refused(change, message):

@@ -106,7 +106,7 @@ def test_loading_runs_in_a_process_without_the_training_packages(folder):
         "import sys; from cxml.models.store import load_model; import numpy as np; "
         f"m = load_model({str(folder)!r}); p = m.targets['churn']; p.cdf(p.latent(np.zeros((1, 3)))); "
         "p.contributions(np.zeros((1, 3))); "
-        "print([n for n in ('lightgbm', 'sklearn', 'pandas', 'pydantic', 'pickle_') if n in sys.modules])"
+        "print([n for n in ('lightgbm', 'sklearn', 'pandas', 'pydantic', 'scipy.optimize') if n in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
@@ -167,7 +167,7 @@ FORGERIES = {
     "an unknown target": (put("targets", "refund", value={}), "not among the files"),
     "falling cut points": (put("targets", "churn", "cut_points", value=[2.0, 1.0]), "must be finite and ascend"),
     "no cut points": (put("targets", "churn", "cut_points", value=[]), "must be finite and ascend"),
-    "infinite cut points": (put("targets", "churn", "cut_points", value=[1.0, 10**999]), "too large"),
+    "infinite cut points": (put("targets", "churn", "cut_points", value=[1.0, 10**400]), "too large"),
     "a nested cut point": (put("targets", "churn", "cut_points", value=[[1.0]]), "must be a list of numbers"),
     "too short a calibration": (
         put("targets", "churn", "calibration", value={"intercept": [0.0], "slope": [1.0]}),
@@ -191,7 +191,6 @@ FORGERIES = {
 
 @pytest.mark.parametrize(("change", "message"), FORGERIES.values(), ids=FORGERIES)
 def test_forged_manifests_are_refused_even_when_sealed_anew(folder, change, message):
-    sys.set_int_max_str_digits(5000)
     rewrite(folder, change, reseal=True)
     with pytest.raises(DataError, match=message):
         load_model(folder)
