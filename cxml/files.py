@@ -47,6 +47,8 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path).absolute()
     if target.is_dir():
         raise _unwritable(path, "it is a folder")
+    if target.exists() and not target.is_file():  # a rename would put a file where a device was
+        raise _unwritable(path, "it is a device or a pipe, not a file")
     aside = _aside(target)
     with _explained(path, aside):
         try:

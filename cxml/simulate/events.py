@@ -22,7 +22,7 @@ _OFFER_RUN, _AFTERNOON = (10 * _HOUR, 12 * _HOUR), (12 * _HOUR, 24 * _HOUR)
 
 _QUIET_DAYS = 30  # no customer is surveyed twice within
 _RELATION_DAYS = 120  # without any survey for so long, one is sent for the relation's sake
-_ANSWER_LOGIT, _ANSWER_CANDOUR = -0.9, 1.4  # P(answered) = sigmoid(-0.9 + 1.4 satisfaction): the unhappy are silent
+_ANSWER_LOGIT, _ANSWER_CANDOUR = -0.9, 2.0  # P(answered) = sigmoid(-0.9 + 2 satisfaction): the unhappy are silent
 
 
 @dataclass(frozen=True, slots=True)

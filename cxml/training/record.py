@@ -89,7 +89,7 @@ def predicted(config: ProjectConfig) -> dict[str, str]:
         )
     if config.satisfaction is not None:
         lowest, highest = config.satisfaction.bounds
-        moment = f"asked ({config.satisfaction.asked})" if config.satisfaction.asked else "answering"
+        moment = f"the question ({config.satisfaction.asked})" if config.satisfaction.asked else "the answer"
         said["satisfaction"] = (
             f"the answer of '{config.satisfaction.touchpoint}' ({config.satisfaction.kind}, {lowest} to {highest}), "
             f"from what was known before {moment}"

@@ -119,3 +119,10 @@ def test_a_digest_is_that_of_the_content(tmp_path):
     content = bytes(range(256)) * 5000
     Path(tmp_path / "file").write_bytes(content)
     assert sha256_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_device_is_never_replaced_by_a_file():
+    kind = Path("/dev/null").stat().st_mode
+    with pytest.raises(ConfigError, match="a device or a pipe"), write_aside("/dev/null") as aside:
+        aside.write_text("lost")
+    assert Path("/dev/null").stat().st_mode == kind

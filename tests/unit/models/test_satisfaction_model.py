@@ -51,7 +51,9 @@ def test_any_scale_is_learned(scale, kind, groups):
     model = SatisfactionModel(scale=scale, kind=kind, n_estimators=20, n_jobs=1).fit(X, y)
     assert model.groups_ == groups
     assert model.predict_proba(X).shape == (400, scale[1] - scale[0] + 1)
-    np.testing.assert_allclose(model.predict_groups(X).sum(axis=1), 1.0, atol=1e-12)
+    low = model.predict_proba(X)[:, model.classes_ <= groups[0]].sum(axis=1)
+    high = model.predict_proba(X)[:, model.classes_ > groups[1]].sum(axis=1)
+    np.testing.assert_allclose(model.predict_groups(X), np.column_stack([low, 1 - low - high, high]), atol=1e-12)
 
 
 def test_who_did_not_answer_changes_nothing():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cxml.errors import DataError
+from cxml.models.modeltext import CATEGORY
 from cxml.models.trees import TreeEnsemble
 
 N_FEATURES = 8
@@ -36,7 +37,13 @@ def hostile_rows(seed=1):
 
 def grown(n_trees=40, **parameters):
     X, y = training_data()
-    parameters = {"objective": "regression", "num_leaves": 15, "min_data_per_group": 5, "verbosity": -1} | parameters
+    parameters = {
+        "objective": "regression",
+        "num_leaves": 15,
+        "min_data_per_group": 5,
+        "num_threads": 1,
+        "verbosity": -1,
+    } | parameters
     train = lightgbm.Dataset(X, y, categorical_feature=[3, 4], params=parameters)
     return lightgbm.train(parameters, train, n_trees)
 
@@ -79,6 +86,13 @@ def test_contributions_equal_lightgbm_and_add_up(parameters):
     ours = trees.contributions(rows)
     np.testing.assert_allclose(ours, booster.predict(rows, pred_contrib=True), rtol=0, atol=1e-9)
     np.testing.assert_allclose(ours.sum(axis=1), trees.predict(rows), rtol=0, atol=1e-9)
+
+
+def test_a_value_exactly_at_a_threshold_goes_left_as_in_lightgbm(booster, trees):
+    rows = np.tile(hostile_rows()[:1].astype(np.float64), (len(trees.nodes), 1))
+    numeric = np.flatnonzero(trees.nodes["kind"] != CATEGORY)
+    rows[numeric, trees.nodes["feature"][numeric]] = trees.nodes["threshold"][numeric]
+    assert np.array_equal(trees.predict(rows), booster.predict(rows, raw_score=True))
 
 
 def test_threads_and_neighbours_do_not_change_a_bit(trees):
@@ -186,7 +200,7 @@ def test_no_wrong_number_reaches_compiled_code(booster, key, position, value, me
 
 
 def test_a_categorical_split_must_name_its_own_bit_set(booster, trees):
-    categorical = int(np.flatnonzero(trees.nodes["kind"] == 4)[0])
+    categorical = int(np.flatnonzero(trees.nodes["kind"] == CATEGORY)[0])
     assert categorical < 14  # of the first tree
     for value in (-1, 10_000, 0.5):
         with pytest.raises(DataError, match="threshold of a categorical split"):
