@@ -143,7 +143,11 @@ def run_polars(file: Path, n_cutoffs: int) -> None:
 
 
 def polars_frame(file: Path, cutoff: int) -> Any:
-    """Compute the columns of `JourneyFeatures` at one cutoff, for customers seen before it."""
+    """Compute the columns of `default_spec` at one cutoff, for customers seen before it.
+
+    Texts become small numbers and windows one number per event (the narrowest that holds it), so that the many
+    expressions compare bytes; written straight down, over texts and times, it takes more than twice as long.
+    """
     import polars as pl
 
     from cxml.features.spec import default_spec
@@ -151,32 +155,44 @@ def polars_frame(file: Path, cutoff: int) -> Any:
     spec = default_spec(
         {"touchpoint": sorted(TOUCHPOINTS), "channel": CHANNELS}, ["value", "duration", "score"], WINDOWS
     )
-    events = pl.scan_parquet(file).with_columns(time=pl.col("timestamp").dt.epoch("us")).filter(pl.col("time") < cutoff)
-    return events.group_by("customer_id").agg(*(polars_column(a, cutoff).alias(a.name) for a in spec)).collect()
+    widths = sorted({a.width_us for a in spec if a.window})
+    time = pl.col("timestamp").dt.epoch("us")
+    events = pl.scan_parquet(file).filter(time < cutoff)
+    events = events.select(
+        "customer_id", "value", "duration", "score",
+        time=time,
+        day=(time // DAY_US).cast(pl.Int32),
+        ring=pl.sum_horizontal((time < cutoff - width).cast(pl.UInt8) for width in widths).cast(pl.UInt8),
+        touchpoint=pl.col("touchpoint").cast(pl.Enum(TOUCHPOINTS)).to_physical().cast(pl.Int8),
+        channel=pl.col("channel").cast(pl.Enum(CHANNELS)).to_physical().cast(pl.Int8),
+    )  # fmt: skip
+    columns = (polars_column(a, cutoff, widths).alias(a.name) for a in spec)
+    return events.group_by("customer_id").agg(*columns).collect()
 
 
-def polars_column(aggregate: Any, cutoff: int) -> Any:
+def polars_column(aggregate: Any, cutoff: int, widths: list[int]) -> Any:
     """Write one column as an expression."""
     import polars as pl
 
-    column, value = aggregate.column, aggregate.value
-    chosen = pl.lit(True) if value is None else pl.col(column) == value
+    values = {"touchpoint": TOUCHPOINTS, "channel": CHANNELS}
+    value = aggregate.value
+    chosen = None if value is None else pl.col(aggregate.column) == values[aggregate.column].index(value)
     if aggregate.statistic == "tenure_days":
         return (cutoff - pl.col("time").min()) / DAY_US
     if aggregate.statistic == "days_since":
-        times = pl.col("time") if value is None else pl.col("time").filter(chosen)
+        times = pl.col("time") if chosen is None else pl.col("time").filter(chosen)
         return (cutoff - times.max()) / DAY_US
-    inside = pl.col("time") >= cutoff - aggregate.width_us
+    inside = pl.col("ring") <= widths.index(aggregate.width_us)
     if aggregate.statistic == "distinct":
         return pl.col(aggregate.what).filter(inside).drop_nulls().n_unique()
     if aggregate.statistic == "active_days":
-        return (pl.col("time").filter(inside) // DAY_US).n_unique()
+        return pl.col("day").filter(inside).n_unique()
     if aggregate.measure is None:
-        return inside.sum() if value is None else (inside & chosen).sum()
-    values = pl.col(aggregate.measure).filter(inside)
+        return (inside if chosen is None else inside & chosen).sum()
+    amounts = pl.col(aggregate.measure).filter(inside)
     if aggregate.statistic == "last":
-        return values.drop_nulls().last()
-    return getattr(values, aggregate.statistic)()
+        return amounts.drop_nulls().last()
+    return getattr(amounts, aggregate.statistic)()
 
 
 def verify(file: Path) -> None:

@@ -31,7 +31,7 @@ Int64 = NDArray[np.int64]
 
 
 class Project:
-    """A project file with everything that can be done with it.
+    '''A project file with everything that can be done with it.
 
     Parameters
     ----------
@@ -41,8 +41,15 @@ class Project:
 
     Examples
     --------
-    >>> Project.from_file("configs/telecom.yaml").train()                           # doctest: +SKIP
-    """
+    >>> from cxml.config import parse_config
+    >>> project = Project(parse_config("""
+    ... name: shop
+    ... journeys: {sources: [events.csv], timezone: UTC}
+    ... churn: {kind: inactivity}
+    ... """))
+    >>> project.out.as_posix()
+    'out/shop'
+    '''
 
     def __init__(self, config: ProjectConfig, *, as_of: Any = None) -> None:
         self.config = config

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cxml.explain.reasons import top_reasons
 from cxml.features.matrix import fill_matrix
 from cxml.journeys.block import CustomerTable, EventBlock
-from cxml.models.predictor import CumulativePredictor
+from cxml.models.predictor import CumulativePredictor, class_probabilities, expected_score
 from cxml.models.store import SavedModel
 from cxml.times import Duration
 
@@ -80,9 +80,7 @@ def churn_probability(predictor: CumulativePredictor, kind: str, matrix: NDArray
 
 def score_distribution(predictor: CumulativePredictor, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
     """P(each score), shape (n_rows, n_scores)."""
-    cdf = predictor.cdf(predictor.latent(matrix))
-    edges = np.hstack([np.zeros((len(cdf), 1)), cdf, np.ones((len(cdf), 1))])
-    return edges[:, 1:] - edges[:, :-1]
+    return class_probabilities(predictor.cdf(predictor.latent(matrix)))
 
 
 def _churn_columns(model: SavedModel, matrix: NDArray[np.float32]) -> dict[str, Any]:
@@ -98,18 +96,15 @@ def _churn_columns(model: SavedModel, matrix: NDArray[np.float32]) -> dict[str, 
 
 def _satisfaction_columns(model: SavedModel, matrix: NDArray[np.float32]) -> dict[str, Any]:
     settings = model.settings["satisfaction"]
-    probability = score_distribution(model.targets["satisfaction"], matrix)
-    scores = np.arange(settings["lowest"], settings["highest"] + 1)
-    expected, low, high = np.zeros((3, len(probability)))
-    for k, score in enumerate(scores.tolist()):  # column by column: the same sum for one row as for many
-        expected += probability[:, k] * score
-        low += probability[:, k] * (score <= settings["last_low"])
-        high += probability[:, k] * (score > settings["last_mid"])
-    names = ("p_detractor", "p_passive", "p_promoter") if settings["kind"] == "nps" else ("p_low", "p_mid", "p_high")
-    columns: dict[str, Any] = {"expected_score": expected}
-    columns |= dict(zip(names, (low, np.maximum(1.0 - low - high, 0.0), high), strict=True))
-    if settings["kind"] == "nps":
-        columns["expected_nps"] = 100.0 * (high - low)
+    predictor, lowest = model.targets["satisfaction"], settings["lowest"]
+    cdf = predictor.cdf(predictor.latent(matrix))
+    low, not_high = cdf[:, settings["last_low"] - lowest], cdf[:, settings["last_mid"] - lowest]
+    is_nps = settings["kind"] == "nps"
+    names = ("p_detractor", "p_passive", "p_promoter") if is_nps else ("p_low", "p_mid", "p_high")
+    columns: dict[str, Any] = {"expected_score": expected_score(cdf, settings["highest"])}
+    columns |= dict(zip(names, (low.copy(), not_high - low, 1.0 - not_high), strict=True))
+    if is_nps:
+        columns["expected_nps"] = 100.0 * ((1.0 - not_high) - low)
     return columns
 
 

@@ -55,10 +55,8 @@ def replay_futures(
             stays = stays.reshape(len(stays), len(some), n_replays)
             bad_luck = bad_luck.reshape(len(bad_luck), len(some), n_replays)
             for i, luck in enumerate(bad_luck):
-                mean = stays[i].mean(axis=1)
-                churn[some, i] = 1.0 - _mean_less_luck(stays[i], luck, mean**2 * (1.0 - mean))
-            saved = stays[-1] - stays[-2]
-            effect[some] = 0.0 - _mean_less_luck(saved, bad_luck[-1], saved.mean(axis=1))
+                churn[some, i] = 1.0 - _mean_less_luck(stays[i], luck, lambda mean: mean**2 * (1.0 - mean))
+            effect[some] = 0.0 - _mean_less_luck(stays[-1] - stays[-2], bad_luck[-1], lambda mean: mean)
             advance(len(some))
     # Taking luck away may overshoot a little.
     return np.maximum.accumulate(np.clip(churn, 0.0, 1.0), axis=1), effect
@@ -98,28 +96,34 @@ def _play(
     return stays, bad_luck
 
 
-def _mean_less_luck(outcome: Floats, bad_luck: NDArray[Any], scale: Floats) -> Floats:
+def _mean_less_luck(outcome: Floats, bad_luck: NDArray[Any], scale: Callable[[Floats], Floats]) -> Floats:
     """Mean of each customer's paths, less what their luck, which is 0 in expectation, puts in it.
 
     Luck is a control variate (Glasserman 2003, Monte Carlo Methods in Financial Engineering, section 4.1).
-    One slope serves all customers; it takes away about six tenths of the variance.
+    One slope serves all customers; it takes away about six tenths of the variance. Each half of the paths is
+    scaled by the other half: on the same paths scale and luck would go together, and the mean be biased.
 
     Parameters
     ----------
     outcome, bad_luck : array of shape (n_customers, n_replays)
-    scale : array of shape (n_customers,)
-        How far luck can move each customer's outcome, in proportion.
+    scale : function
+        Mean outcome of a customer to how far luck can move it, in proportion.
 
     Returns
     -------
     array of shape (n_customers,)
     """
     mean: Floats = outcome.mean(axis=1)
-    luck: Floats = bad_luck.mean(axis=1, dtype=np.float64)
     if outcome.shape[1] < _FEWEST_FOR_LUCK:
         return mean
-    scaled = scale[:, None] * (bad_luck - luck[:, None])
+    halves = slice(0, None, 2), slice(1, None, 2)
+    scales = [scale(outcome[:, half].mean(axis=1))[:, None] for half in reversed(halves)]
+    scaled = np.empty_like(outcome)
+    for half, of_other_half in zip(halves, scales, strict=True):
+        scaled[:, half] = of_other_half * bad_luck[:, half]
+    centred = scaled - scaled.mean(axis=1, keepdims=True)
     # Over a day or two luck may be the same on every path: what is left of it by rounding must not count.
-    spread = (scaled**2).sum() + 1e-6 * outcome.shape[1] * (scale**2).sum()
-    slope = float((scaled * (outcome - mean[:, None])).sum() / spread) if spread > 0.0 else 0.0
-    return mean - slope * scale * luck
+    spread = (centred**2).sum() + 1e-6 * outcome.shape[1] / 2 * sum((of_half**2).sum() for of_half in scales)
+    slope = float((centred * (outcome - mean[:, None])).sum() / spread) if spread > 0.0 else 0.0
+    less: Floats = mean - slope * scaled.mean(axis=1)
+    return less

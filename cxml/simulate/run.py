@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FIRST_ID = 100_001
 _WARM_UP_DAYS = 90
-_FIRST_WAVE, _WAVE_EVERY = 120, 90
+_FIRST_WAVE, _WAVE_EVERY = 105, 90
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class _Plan:
 
     def waves(self) -> range:
         """Days of the campaign; the last wave has run its course before the last quarter."""
-        return range(_FIRST_WAVE, self.n_days - 90 - world.OFFER_DAYS + 1, _WAVE_EVERY)
+        return range(_FIRST_WAVE, self.n_days - 90 - world.OFFER_DAYS, _WAVE_EVERY)
 
 
 def simulate(

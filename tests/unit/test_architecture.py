@@ -27,6 +27,7 @@ ORDER = """
     project
     demo
     cli
+    __main__
 """
 FLOOR = {room: floor for floor, rooms in enumerate(ORDER.split("\n")) for room in rooms.split()}
 

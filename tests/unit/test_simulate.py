@@ -53,7 +53,7 @@ def shop():
 @pytest.fixture(scope="module")
 def trial():
     """The truth stands at the morning of the first campaign wave."""
-    return simulate(8_000, random_state=2, n_days=330, truth_at=START + 120 * DAY, n_replays=32)
+    return simulate(8_000, random_state=2, n_days=330, truth_at=START + 105 * DAY, n_replays=32)
 
 
 def test_the_same_seed_gives_the_same_simulation_and_another_seed_another():
@@ -227,7 +227,8 @@ def offered_at_truth(simulation):
 
 def test_the_campaign_is_over_before_the_default_cutoff(shop):
     last = pd.Timestamp(shop.waves[-1], unit="us", tz="UTC")
-    assert last + world.OFFER_DAYS * DAY <= shop.truth["cutoff"].iloc[0] + DAY
+    assert last + world.OFFER_DAYS * DAY <= shop.truth["cutoff"].iloc[0]
+    assert len(shop.waves) == 4
     offers = shop.events.loc[shop.events["touchpoint"] == "campaign_offer", "timestamp"]
     assert set(offers.dt.floor("D")) == {pd.Timestamp(us, unit="us", tz="UTC") for us in shop.waves}
 
@@ -296,17 +297,28 @@ def test_the_day_s_surprise_is_nothing_in_the_mean():
 
 def test_taking_luck_away_keeps_the_mean_and_cuts_the_noise():
     rng = np.random.default_rng(0)
-    luck = rng.normal(size=(500, 64))
-    outcome = 0.9 - 0.05 * luck + 0.03 * rng.normal(size=luck.shape)
-    mean = _mean_less_luck(outcome, luck, np.ones(500))
-    assert mean.mean() == pytest.approx(0.9, abs=4 * 0.03 / np.sqrt(500 * 64))
-    assert mean.std() < 0.6 * outcome.mean(axis=1).std()
+    stays, luck = noisy_paths(rng, n_customers=40_000)
+    mean, plain = _mean_less_luck(stays, luck, by_risk), stays.mean(axis=1)
+    assert mean.std() < 0.6 * plain.std()
+    # Both means are of the same paths, so that what luck took away is seen far below the noise of either.
+    taken = plain - mean
+    assert abs(taken.mean()) < 4 * taken.std() / np.sqrt(len(taken))
+
+
+def noisy_paths(rng, n_customers, n_replays=16):
+    """P(still there | path) that bad luck lowers, and lowers more the worse it already is."""
+    luck = rng.normal(size=(n_customers, n_replays))
+    return np.exp(-0.2 * np.exp(0.5 * luck + 0.1 * rng.normal(size=luck.shape))), luck
+
+
+def by_risk(mean):
+    return mean**2 * (1 - mean)
 
 
 def test_luck_that_is_the_same_on_every_path_counts_for_nothing():
     luck = 0.1 + 1e-9 * np.arange(18.0)[None]  # rounding
     outcome = np.linspace(0.80, 0.90, 18)[None]
-    assert _mean_less_luck(outcome, luck, np.ones(1)) == pytest.approx(outcome.mean(), abs=1e-4)
+    assert _mean_less_luck(outcome, luck, np.ones_like) == pytest.approx(outcome.mean(), abs=1e-4)
 
 
 def test_replays_agree_with_four_times_as_many():
