@@ -29,7 +29,7 @@ define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "cxml needs Python 3.11 or newer, and '$(PYTHON)' is not. Install one, or name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(if $(UV),\
 	{ test -x $(BIN)/python || uv venv --allow-existing --python "$$(command -v $(PYTHON))" .venv; } && \
-	uv sync --quiet --frozen --inexact $(1),\
+	uv sync --quiet --frozen --inexact --compile-bytecode $(1),\
 	{ test -x $(BIN)/python || $(PYTHON) -m venv .venv; } && \
 	{ $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; } && \
 	$(BIN)/python -c "$$LOCKED" > .venv/constraints.txt && \
