@@ -184,13 +184,18 @@ def _recode(codes: Int32, order: list[int], n_texts: int) -> Int32:
 def join_floats(parts: list[Rows], name: str) -> Float64:
     """Join a measure: NaN where missing."""
     chunks = [c for part in parts for c in part.columns.pop(name, [np.full(part.n, np.nan)])]
-    return np.concatenate([*chunks, np.empty(0)])
+    return _join(chunks, np.float64)
 
 
 def join_integers(parts: list[Rows], name: str) -> Int64:
     """Join stamps or a sequence; `MISSING` where missing."""
     chunks = [c for part in parts for c in part.columns.pop(name, [np.full(part.n, MISSING, dtype=np.int64)])]
-    return np.concatenate([*chunks, np.empty(0, np.int64)])
+    return _join(chunks, np.int64)
+
+
+def _join(chunks: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    """Join arrays; a single one as it is, because a copy of ten million rows takes its time."""
+    return chunks[0] if len(chunks) == 1 else np.concatenate([*chunks, np.empty(0, dtype)])
 
 
 def join_ids(parts: list[Rows], name: str = "customer_id") -> tuple[Int32, NDArray[np.generic]]:
@@ -206,7 +211,7 @@ def join_ids(parts: list[Rows], name: str = "customer_id") -> tuple[Int32, NDArr
     chunks = [chunk for part in parts for chunk in part.columns.pop(name, [])]
     where_text = [not isinstance(chunk, np.ndarray) for chunk in chunks]
     numbers = [c for c, text in zip(chunks, where_text, strict=True) if not text]
-    number_codes, distinct = factorise(np.concatenate([*numbers, np.empty(0, np.int64)]))
+    number_codes, distinct = factorise(_join(numbers, np.int64))
     if not any(where_text):
         return number_codes, distinct
     text_codes, texts = _unify([c for c, text in zip(chunks, where_text, strict=True) if text])

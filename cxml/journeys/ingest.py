@@ -15,9 +15,10 @@ from cxml.config import SourceConfig
 from cxml.errors import ConfigError
 from cxml.journeys.batches import BadRows, Rows, add_batch
 from cxml.journeys.canonical import MALFORMED, CanonicalSelect, RowRules, canonical_select, map_columns
+from cxml.journeys.clean import read_clean_parquet
 from cxml.journeys.formats import Relation, malformed_lines, refusing
 from cxml.journeys.quality import SourceReport
-from cxml.journeys.schema import NUMBER_COLUMNS
+from cxml.journeys.schema import NUMBER_COLUMNS, TEXT_COLUMNS
 from cxml.journeys.sources import open_source
 from cxml.journeys.stamps import check_zone, utc_to_local
 from cxml.progress import Advance
@@ -142,6 +143,12 @@ def _read_relation(
     zone: str | None,
     advance: Advance,
 ) -> tuple[Rows, BadRows, int]:
+    if relation.costly_raw and not predicate:
+        attributes = tuple(layout.texts - {"customer_id", "timestamp", "available_at", *TEXT_COLUMNS})
+        clean = read_clean_parquet(relation.file, found, layout.measures, attributes, rules, zone, advance)
+        if clean is not None:
+            return clean, BadRows(), clean.n
+
     def select(raw: str) -> CanonicalSelect:
         return canonical_select(
             relation.sql,

@@ -14,6 +14,8 @@ import pytest
 
 from cxml.config import JourneysConfig, SourceConfig
 from cxml.errors import ConfigError, CxmlError, DataError
+from cxml.journeys import ingest
+from cxml.journeys.clean import read_clean_parquet
 from cxml.journeys.read import read_journeys
 from cxml.journeys.sources import hide_secrets
 
@@ -341,3 +343,52 @@ def test_a_url_of_another_database_is_refused() -> None:
 def test_messages_of_a_driver_lose_what_is_secret(secret: str) -> None:
     told = hide_secrets(Exception(f"no way in\nwith {secret} at all."), "postgresql://u:s3cr%40t@h/db")
     assert told == "no way in with *** at all"
+
+
+def clean_frame(n=500):
+    rng = np.random.default_rng(5)
+    stamps = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 600_000, n), unit="s")
+    touchpoint = rng.choice(["call", "order", "survey"], n)
+    return pd.DataFrame(
+        {
+            "customer_id": rng.integers(0, 40, n),
+            "timestamp": stamps.astype("datetime64[ms]"),
+            "touchpoint": touchpoint,
+            "channel": rng.choice(["app", None, " ", "web"], n),
+            "value": np.where(rng.random(n) < 0.3, np.nan, rng.normal(size=n)),
+            "score": np.where(touchpoint == "survey", rng.integers(0, 11, n), np.nan),
+        }
+    )
+
+
+def read_both_ways(frame, folder, **keys):
+    """The quick way through a Parquet file, and the thorough one, which a ``where`` asks for."""
+    frame.to_parquet(folder / "events.parquet")
+    keys = {"score_scale": (0, 10), "survey": "survey", "timezone": "Europe/Berlin"} | keys
+    return [read_journeys(folder / "events.parquet", where=where, **keys) for where in (None, "true")]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_the_quick_way_through_clean_parquet_gives_the_very_same_log(tmp_path, zone, monkeypatch):
+    took = []
+    monkeypatch.setattr(ingest, "read_clean_parquet", lambda *a: took.append(read_clean_parquet(*a)) or took[-1])
+    quick, thorough = read_both_ways(clean_frame(), tmp_path, timezone=zone)
+    assert len(took) == 1
+    assert took[0] is not None
+    assert quick.digest == thorough.digest
+    assert quick.quality.rows_read == thorough.quality.rows_read == 500
+
+
+@pytest.mark.parametrize(
+    ("column", "bad"),
+    [("score", 11.0), ("score", 2.5), ("value", np.inf), ("timestamp", pd.NaT), ("touchpoint", " "),
+     ("touchpoint", None), ("timestamp", pd.Timestamp("1700-01-01")), ("timestamp", pd.Timestamp("2024-01-12"))],
+)  # fmt: skip
+def test_one_bad_row_sends_a_file_the_thorough_way(tmp_path, column, bad):
+    frame = clean_frame()
+    row = int(np.flatnonzero(frame["touchpoint"] == "survey")[3])
+    frame.loc[row, column] = bad
+    quick, thorough = read_both_ways(frame, tmp_path, as_of="2024-01-10T23:00:00Z")
+    assert quick.quality.reasons == thorough.quality.reasons
+    assert quick.quality.rows_quarantined == thorough.quality.rows_quarantined == 1
+    assert quick.digest == thorough.digest
