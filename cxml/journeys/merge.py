@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cxml.config import JourneysConfig
 from cxml.journeys.batches import Rows, join_floats, join_ids, join_integers, join_texts
-from cxml.journeys.block import Coded, EventBlock, Int64
+from cxml.journeys.block import Coded, EventBlock, Int32, Int64
 from cxml.journeys.log import known_or_none, select_events
 from cxml.journeys.schema import TEXT_COLUMNS, tie_order
 from cxml.journeys.sorting import take, total_order
@@ -93,7 +93,7 @@ def _key(column: Any) -> NDArray[np.generic]:
     return key
 
 
-def _in_order(column: Any, order: Int64) -> Any:
+def _in_order(column: Any, order: Int32 | Int64) -> Any:
     if isinstance(column, Coded):
         return Coded(take(column.codes, order), column.vocabulary)
     return take(column, order)

@@ -21,7 +21,7 @@ _SHORT = 48  # up to here insertion sort beats building a permutation
 
 def total_order(
     customers: Int32, n_customers: int, time: Int64, keys: Iterable[NDArray[np.generic]]
-) -> tuple[Int64, Int64, Int64]:
+) -> tuple[Int32 | Int64, Int64, Int64]:
     """Order events by customer, then time, then ``keys``.
 
     Parameters
@@ -38,7 +38,7 @@ def total_order(
 
     Returns
     -------
-    order : int64 array of shape (n_events,)
+    order : int32 or int64 array of shape (n_events,)
         ``order[k]`` is the row that comes at position ``k``.
     starts : int64 array of shape (n_customers + 1,)
         Where each customer begins in ``order``.
@@ -50,9 +50,12 @@ def total_order(
     >>> customers, time = np.array([1, 0, 1], dtype=np.int32), np.array([5, 9, 3])
     >>> order, starts, repeats = total_order(customers, 2, time, [])
     >>> order, starts, repeats
-    (array([1, 2, 0]), array([0, 1, 3]), array([], dtype=int64))
+    (array([1, 2, 0], dtype=int32), array([0, 1, 3]), array([], dtype=int64))
     """
-    order, starts = np.empty(len(customers), np.int64), np.zeros(n_customers + 1, np.int64)
+    n = len(customers)
+    order: Int32 | Int64  # narrow where it can be: half the memory to fill, and to read for every column
+    order = np.empty(n, np.int32) if n < 2**31 else np.empty(n, np.int64)
+    starts = np.zeros(n_customers + 1, np.int64)
     _scatter(customers, order, starts)
     low, high = _unsorted(order, starts, time)
     low, high = _sort_runs(order, low, high, time)
@@ -89,7 +92,7 @@ def code_integers(ids: Int64, low: int, high: int) -> tuple[Int32, Int64]:
     return codes, distinct
 
 
-def take(values: NDArray[Any], order: Int64) -> NDArray[Any]:
+def take(values: NDArray[Any], order: Int32 | Int64) -> NDArray[Any]:
     """Return ``values[order]``: without NumPy's check of every index, and letting other threads run meanwhile."""
     taken = np.empty(len(order), values.dtype)
     _take(values, order, taken)
