@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from cxml.config import REQUIRED_COLUMNS, CustomersConfig, JourneysConfig, SourceConfig
+from cxml.config import REQUIRED_COLUMNS, CustomersConfig, JourneysConfig, SourceConfig, check_part
 from cxml.errors import ConfigError
 from cxml.journeys.block import CustomerTable, EventBlock
 from cxml.journeys.canonical import RowRules
@@ -38,7 +38,7 @@ def read_journeys(
     activity: Sequence[str] = (),
     contacts: Sequence[str] = (),
     duplicates: Literal["keep", "drop_exact"] = "keep",
-    customers: CustomersConfig | CustomerTable | None = None,
+    customers: CustomersConfig | CustomerTable | Mapping[str, Any] | None = None,
     score_scale: tuple[int, int] | None = None,
     survey: str | None = None,
     as_of: Any = None,
@@ -72,8 +72,8 @@ def read_journeys(
         Touchpoints that count as being active, and as contacts with service.
     duplicates : {"keep", "drop_exact"}
         What to do with rows that equal another in every canonical column.
-    customers : CustomersConfig or CustomerTable, optional
-        What is known of customers beside their events.
+    customers : CustomersConfig, mapping of its keys, or CustomerTable, optional
+        What is known of customers beside their events: ``{"source": "customers.parquet", "attributes": ["plan"]}``.
     score_scale : tuple of (int, int), optional
         Lowest and highest score of ``survey`` rows; others are set aside.
     survey : str, optional
@@ -124,6 +124,8 @@ def read_journeys(
     written = _set_aside(ingested, config, quarantine)
     merged = merge([rows for one in ingested for rows in one.rows], config)
     quality = _quality(ingested, merged, config, written)
+    if isinstance(customers, Mapping):
+        customers = check_part(CustomersConfig, customers, "read_journeys(customers=...)")
     if isinstance(customers, CustomersConfig):
         customers = read_customers(customers, folder, config.timezone)
     if customers is not None:

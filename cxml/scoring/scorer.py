@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxml.errors import ConfigError, DataError
+from cxml.errors import ConfigError, DataError, nearest
 from cxml.journeys.block import Coded, CustomerTable
 from cxml.journeys.records import block_from_records
 from cxml.models.store import SavedModel, load_model
@@ -98,12 +98,14 @@ class Scorer:
         ------
         DataError
             If there is no event before the cutoff, or one cannot be read; names the event and field.
+        ConfigError
+            If ``at`` is no moment, or ``customer`` has an attribute the model does not know.
         """
         block = block_from_records(list(events), self._names, self._measures, self._attributes, self._timezone)
         if not block.n_events:
             raise DataError("no events: a journey to score needs at least one")
         known = block.time if block.known is None else block.known
-        cutoff = int(known.max()) + 1 if at is None else parse_instant(at)
+        cutoff = int(known.max()) + 1 if at is None else _moment(at)
         if int(known.min()) >= cutoff:
             raise DataError(
                 f"all {block.n_events} events are at or after the cutoff {format_instant(cutoff)}; "
@@ -140,7 +142,8 @@ class Scorer:
         given = customer or {}
         unknown = set(given) - set(self._customer_attributes)
         if unknown:
-            raise ConfigError(f"unknown attribute '{min(unknown)}'; known: {', '.join(self._customer_attributes)}")
+            name = min(unknown)
+            raise ConfigError(f"customer: unknown attribute '{name}'{nearest(name, self._customer_attributes)}")
         attributes = {}
         for name in self._customer_attributes:
             value = given.get(name)
@@ -148,6 +151,13 @@ class Scorer:
                 Coded(np.array([-1], np.int32), ()) if value is None else Coded(np.zeros(1, np.int32), (str(value),))
             )
         return CustomerTable(ids, np.full(1, np.iinfo(np.int64).min), attributes)
+
+
+def _moment(at: Any) -> int:
+    try:
+        return parse_instant(at)
+    except ValueError as error:
+        raise ConfigError(f"at: {error}") from None
 
 
 def _plain(value: Any) -> Any:
