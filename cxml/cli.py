@@ -219,7 +219,8 @@ def simulate(
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything it writes.")] = Path("out/demo"),
     customers: Annotated[int, typer.Option(min=500, help="How many simulated customers.")] = 4_000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same journeys.")] = 0,
+    as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Do the main job end to end on simulated journeys, and tell what was found.
@@ -229,13 +230,18 @@ def demo(
     from cxml.demo import run_demo
 
     voice = Voice(quiet)
-    for line in run_demo(out, customers, seed, voice):
+    result = run_demo(out, customers, seed, voice)
+    if as_json:
+        _print_json(result.to_dict())
+        return
+    for line in result.lines:
         voice.result(line)
 
 
 @app.command()
 def schema(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it here instead of printing it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="It is JSON anyway; taken for the sake of scripts.")] = False,  # noqa: ARG001
 ) -> None:
     """Print the JSON Schema of the project file, so that editors complete and check it.
 

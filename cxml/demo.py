@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,19 @@ tracking: {uri: "sqlite:///mlflow.db"}
 """
 
 
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found, in lines for people, with what training and scoring returned."""
+
+    lines: list[str]
+    trained: TrainResult
+    scored: ScoreResult
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary for machines."""
+        return {"train": self.trained.to_dict(), "score": self.scored.to_dict()}
+
+
 def write_simulation(simulation: Simulation, out: str | os.PathLike[str]) -> dict[str, Path]:
     """Write events, customers, truth and a project file into a folder.
 
@@ -66,7 +80,7 @@ def write_simulation(simulation: Simulation, out: str | os.PathLike[str]) -> dic
     return written
 
 
-def run_demo(out: str | os.PathLike[str], n_customers: int, seed: int, progress: Progress = SILENT) -> list[str]:
+def run_demo(out: str | os.PathLike[str], n_customers: int, seed: int, progress: Progress = SILENT) -> DemoResult:
     """Simulate, train, score, and tell in words what came out.
 
     Parameters
@@ -79,8 +93,7 @@ def run_demo(out: str | os.PathLike[str], n_customers: int, seed: int, progress:
 
     Returns
     -------
-    list of str
-        Lines for people.
+    DemoResult
     """
     from cxml.project import Project
     from cxml.simulate import simulate
@@ -95,13 +108,14 @@ def run_demo(out: str | os.PathLike[str], n_customers: int, seed: int, progress:
     write_plots(trained.trained, project.config, folder / "plots")
     past = project.score(folder / "model", cutoff=simulation.truth["cutoff"].iloc[0], reasons=0, progress=progress)
     now = project.score(folder / "model", out=folder / "scores.parquet", progress=progress)
-    return [
+    lines = [
         *_say_data(simulation),
         *_say_test(trained),
         *_say_truth(simulation, past.table.to_pandas()),
         *_say_scores(now),
         *_say_files(folder, trained),
     ]
+    return DemoResult(lines, trained, now)
 
 
 def _say_data(simulation: Simulation) -> list[str]:

@@ -138,6 +138,7 @@ class Project:
         from cxml.training.studies import look_ahead, snapshot_frame
 
         folder = Path(out) if out is not None else self.out
+        (folder / "quality.json").unlink(missing_ok=True)  # should reading be refused, no old report may stand for it
         log = self.read(quarantine=folder / "quarantine.parquet", progress=progress)
         result = CheckResult(log.quality, None, [], folder)
         _write_json(result.to_dict(), folder / "quality.json")  # stands even where the look ahead is refused
@@ -268,7 +269,8 @@ class Project:
         model : path or str
             A model folder, ``runs:/ID/model``, ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
         cutoff : date, optional
-            Only events before it count; default: just after the last event.
+            Only events before it count. Default: ``snapshots.end``, else just after the last event; where the
+            project has surveys and no churn, the moment each customer was last asked.
         out : path, optional
             Parquet or CSV file to write.
         reasons : int
@@ -283,17 +285,28 @@ class Project:
         """
         from cxml.models.store import load_model
         from cxml.scoring.batch import score_log, write_scores
+        from cxml.scoring.question import check_question
 
         loaded = load_model(self.model_folder(model))
+        check_question(loaded, self.config)
         log = self.read(progress=progress)
-        moment = log.last + 1 if cutoff is None else _instant(cutoff, "--cutoff")
+        moment = self._moment(log) if cutoff is None else _instant(cutoff, "--cutoff")
         table = score_log(
             loaded, log, moment, churn=self.config.churn, leavers=self.leavers(), reasons=reasons, threads=threads,
             progress=progress,
         )  # fmt: skip
         if out is not None:
             write_scores(table, out)
-        return ScoreResult(table, moment, None if out is None else Path(out), log.quality)
+        return ScoreResult(table, None if out is None else Path(out), log.quality)
+
+    def _moment(self, log: JourneyLog) -> int | Int64:
+        """When to score unless told otherwise: see `score`."""
+        from cxml.scoring.batch import latest_questions
+
+        satisfaction = self.config.satisfaction
+        if self.config.churn is None and satisfaction is not None and satisfaction.asked:
+            return latest_questions(log, satisfaction)
+        return log.last + 1 if self.config.snapshots.end is None else self.config.snapshots.end
 
     def model_folder(self, ref: str | os.PathLike[str]) -> Path:
         """Turn a reference to a model into a folder; only ``runs:/`` and ``models:/`` need MLflow."""
@@ -394,22 +407,25 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """The scores of one cutoff.
+    """The scores, and where they are.
 
     Parameters
     ----------
     table : pyarrow.Table
-    cutoff : int
-        UTC microseconds.
     out : Path or None
     quality : QualityReport
         Of the journeys that were read.
     """
 
     table: pyarrow.Table
-    cutoff: int
     out: Path | None
     quality: QualityReport
+
+    def when(self) -> str:
+        """Say the cutoff, or from when to when cutoffs lie."""
+        moments = self.table.column("cutoff").cast("int64").to_numpy()
+        first, last = format_instant(int(moments.min())), format_instant(int(moments.max()))
+        return first if first == last else f"{first} to {last}"
 
     def counts(self, column: str) -> dict[str, int]:
         """Count the values of a text column, in the order low, medium, high where it has one."""
@@ -419,7 +435,7 @@ class ScoreResult:
 
     def lines(self) -> list[str]:
         """Say what was scored."""
-        lines = [f"{len(self.table):,} customers scored at {format_instant(self.cutoff)}"]
+        lines = [f"{len(self.table):,} customers scored at {self.when()}"]
         for column in ("risk_band", "status"):
             if column in self.table.column_names:
                 counts = ", ".join(f"{name} {n:,}" for name, n in self.counts(column).items())
@@ -437,7 +453,7 @@ class ScoreResult:
         columns = self.table.column_names
         summary: dict[str, Any] = {
             "out": None if self.out is None else str(self.out),
-            "cutoff": format_instant(self.cutoff),
+            "cutoff": self.when(),
             "customers": len(self.table),
             "model_version": self.table.column("model_version")[0].as_py(),
             "rows_quarantined": self.quality.rows_quarantined,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -156,7 +157,7 @@ def _write(
     active = [t for t in touchpoints if t not in (*leaving, *answers, *asked, *contacts)]
     mapped = {canonical: own for canonical, own in columns.items() if canonical != own}
     naive = not profiles[columns["timestamp"]].kind.upper().endswith("WITH TIME ZONE")
-    listed = ", ".join(f"{t} {n:,}" for t, n in list(touchpoints.items())[:20])
+    listed = ", ".join(f"{_quoted(t)} {n:,}" for t, n in list(touchpoints.items())[:20])
     lines = [
         "# Proposed by `cxml init`: read it through, correct what was guessed wrong, then run `cxml check`.",
         f"# Touchpoints found: {listed}{' ...' if len(touchpoints) > 20 else ''}",
@@ -207,8 +208,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Quote a YAML scalar where it would not read back as the same text."""
-    plain = re.fullmatch(r"[A-Za-z_/.][\w/. -]*", text) and text.lower() not in (
-        "yes", "no", "on", "off", "true", "false", "null", "y", "n",
-    )  # fmt: skip
-    return text if plain and text == text.strip() else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """Quote a YAML scalar, unless it is a plain word that can only be read as itself."""
+    reserved = ("yes", "no", "on", "off", "true", "false", "null", "y", "n")
+    is_word = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", text) and text.lower() not in reserved
+    return text if is_word else json.dumps(text, ensure_ascii=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxml.config import ChurnConfig
+from cxml.config import ChurnConfig, SatisfactionConfig
 from cxml.errors import DataError
 from cxml.files import write_aside
 from cxml.journeys.block import slice_block
@@ -16,6 +16,7 @@ from cxml.models.store import SavedModel
 from cxml.progress import SILENT, Progress
 from cxml.scoring.answer import score_rows
 from cxml.snapshots.make import log_timeline
+from cxml.snapshots.surveys import survey_rows
 from cxml.snapshots.timeline import scan
 from cxml.times import format_instant
 
@@ -28,6 +29,8 @@ Int64 = NDArray[np.int64]
 
 #: Customers scored at once; bounds the memory of the feature matrix.
 CHUNK = 20_000
+#: Cutoff of a customer who is not to be scored.
+NOBODY = np.int64(np.iinfo(np.int64).min)
 
 
 def customers_to_score(
@@ -48,10 +51,22 @@ def customers_to_score(
     return np.flatnonzero(before[block.starts[1:]] > before[block.starts[:-1]])
 
 
+def latest_questions(log: JourneyLog, satisfaction: SatisfactionConfig) -> Int64:
+    """When each customer was last asked, as cutoffs; `NOBODY` where never.
+
+    A model of survey answers has only ever looked at journeys at the moment of asking. Long after it, everything
+    recent is gone from the windows, and it would judge journeys such as it never saw.
+    """
+    cutoffs = np.full(log.block.n_customers, NOBODY)
+    rows = survey_rows(log.block, satisfaction)
+    cutoffs[rows.customer] = rows.cutoff  # ascending within a customer: the last one stays
+    return cutoffs
+
+
 def score_log(
     model: SavedModel,
     log: JourneyLog,
-    cutoff: int,
+    cutoff: int | Int64,
     *,
     churn: ChurnConfig | None = None,
     leavers: tuple[NDArray[np.generic], Int64] | None = None,
@@ -65,8 +80,8 @@ def score_log(
     ----------
     model : SavedModel
     log : JourneyLog
-    cutoff : int
-        UTC microseconds.
+    cutoff : int or int64 array of shape (n_customers,)
+        UTC microseconds: one for all, or one for each customer of the log's block, `NOBODY` for those to leave out.
     churn : ChurnConfig, optional
         How to tell who has left; None scores everyone.
     leavers : (ids, int64 array), optional
@@ -89,34 +104,42 @@ def score_log(
     """
     import pyarrow as pa
 
-    chosen = customers_to_score(log, cutoff, churn, leavers)
-    if not len(chosen):
+    cutoffs = np.full(log.block.n_customers, NOBODY)
+    if isinstance(cutoff, int):
+        cutoffs[customers_to_score(log, cutoff, churn, leavers)] = cutoff
+    else:
+        cutoffs[:] = cutoff
+    n_rows = int((cutoffs != NOBODY).sum())
+    if not n_rows:
+        when = format_instant(cutoff) if isinstance(cutoff, int) else "any moment"
         raise DataError(
-            f"nobody to score at {format_instant(cutoff)}: the log runs from {format_instant(log.first)} to "
-            f"{format_instant(log.last)}"
-            + (", and whoever is known by then has left or finished" if log.first < cutoff else "")
+            f"nobody to score at {when}: the log runs from {format_instant(log.first)} to {format_instant(log.last)}"
+            + (
+                ", and whoever is known by then has left or finished"
+                if not isinstance(cutoff, int) or log.first < cutoff
+                else ""
+            )
             + ". Choose another --cutoff."
         )
-    wanted = np.zeros(log.block.n_customers, bool)
-    wanted[chosen] = True
     tables = []
-    with progress.step("score", len(chosen)) as advance:
+    with progress.step("score", n_rows) as advance:
         for first in range(0, log.block.n_customers, CHUNK):
-            mask = wanted[first : first + CHUNK]
-            if mask.any():
-                tables.append(_score_chunk(model, log, first, mask, cutoff, reasons, threads or os.cpu_count() or 1))
-                advance(int(mask.sum()))
+            part = cutoffs[first : first + CHUNK]
+            if (part != NOBODY).any():
+                tables.append(_score_chunk(model, log, first, part, reasons, threads or os.cpu_count() or 1))
+                advance(len(tables[-1]))
     return pa.concat_tables(tables).combine_chunks()
 
 
 def _score_chunk(
-    model: SavedModel, log: JourneyLog, first: int, wanted: NDArray[np.bool_], cutoff: int, reasons: int, threads: int
+    model: SavedModel, log: JourneyLog, first: int, cutoffs: Int64, reasons: int, threads: int
 ) -> pyarrow.Table:
     import pyarrow as pa
 
+    wanted = cutoffs != NOBODY
     block = slice_block(log.block, first, first + len(wanted))
     row_starts = np.concatenate([[0], np.cumsum(wanted)]).astype(np.int64)
-    cutoffs = np.full(int(row_starts[-1]), cutoff, np.int64)
+    cutoffs = cutoffs[wanted]
     columns: dict[str, Any] = {
         "customer_id": pa.array(block.customers[wanted]),
         "cutoff": pa.array(cutoffs, pa.timestamp("us", tz="UTC")),

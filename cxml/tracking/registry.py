@@ -85,7 +85,7 @@ def _location(client: MlflowClient, ref: str, uri: str) -> str:
             raise ConfigError(
                 f"the model '{match['model']}' has no alias '{match['alias']}'"
                 + (nearest(match["alias"], aliases) or "; it has none at all")
-                + f". Use models:/{match['model']}/VERSION, or set the alias with cxml promote."
+                + f". Use models:/{match['model']}/VERSION, or set the alias in MLflow."
             )
         return _version_location(client, match["model"], str(aliases[match["alias"]]))
     if match := _VERSION.fullmatch(ref):

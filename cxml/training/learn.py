@@ -176,6 +176,11 @@ def _test_satisfaction(
     )
 
 
+def _rounded(value: float) -> float:
+    """Nine digits: the last bits of a regression depend on how many threads the linear algebra had."""
+    return float(f"{value:.9g}")
+
+
 def _common_settings(log: JourneyLog, config: ProjectConfig) -> dict[str, Any]:
     """Say what a scorer must know to read a journey as training read it."""
     journeys = config.journeys
@@ -215,7 +220,7 @@ def _metadata(log: JourneyLog, config: ProjectConfig, outlook: Outlook, exams: d
         "metrics": {
             target: {
                 who: {
-                    name: [float(x) for x in interval]
+                    name: [_rounded(x) for x in interval]
                     for name, interval in metrics.items()
                     if np.isfinite(interval).all()
                 }

@@ -110,6 +110,31 @@ def test_who_has_cancelled_is_not_scored(cxml, shop, model, tmp_path):
     assert scored == set(before["customer_id"]) - gone
 
 
+def test_a_survey_project_is_scored_where_each_customer_was_last_asked(cxml, shop, tmp_path):
+    text = (shop / "project.yaml").read_text().replace("events.parquet", str(shop / "events.parquet"))
+    start, end = text.index("customers:"), text.index("satisfaction:")
+    file = tmp_path / "survey.yaml"
+    file.write_text(text[:start] + text[end:])
+    assert cxml("train", file, "--no-track", "--out", tmp_path / "model", "-q")[0] == 0
+    out = tmp_path / "scores.parquet"
+    code, _, err = cxml("score", file, "--model", tmp_path / "model", "--out", out, "-q")
+    assert code == 0, err
+    events = pd.read_parquet(shop / "events.parquet")
+    asked = events[events["touchpoint"] == "survey_sent"].groupby("customer_id")["timestamp"].max()
+    scores = pd.read_parquet(out).set_index("customer_id")
+    assert (scores["cutoff"] == asked[scores.index]).all()
+    assert len(scores) > 0.95 * len(asked)  # all but those of whom nothing was known before
+
+
+def test_a_model_of_another_question_is_refused(cxml, shop, model, tmp_path):
+    text = (shop / "project.yaml").read_text().replace("[30d, 60d, 90d]", "[30d, 60d]")
+    file = tmp_path / "other.yaml"
+    file.write_text(text.replace("events.parquet", str(shop / "events.parquet"))
+                    .replace("customers.parquet", str(shop / "customers.parquet")))  # fmt: skip
+    result = cxml("score", file, "--model", model, "--out", tmp_path / "s.parquet")
+    assert_refused(result, 2, says=["horizons", "'90d'"])
+
+
 def test_training_twice_gives_the_same_bytes(shop, model, tmp_path):
     from cxml.project import Project
 
@@ -175,6 +200,18 @@ def test_init_proposes_a_project_that_can_be_checked(cxml, tmp_path):
     code, _, err = cxml("check", out, "--out", tmp_path / "report", "-q")
     assert code == 0, err
     assert_refused(cxml("init", data, "--out", out), 2, says=["exists already", "--force"])
+
+
+def test_init_quotes_what_yaml_would_read_otherwise(cxml, tmp_path):
+    from cxml.config import load_config
+
+    odd = [".5", "no", "2024-01-01", "call\n#2: x", "a: b", "- x", "1e3", "~", "naïve"]
+    frame = journeys(n_customers=20)
+    frame["touchpoint"] = [odd[i % len(odd)] for i in range(len(frame))]
+    frame.to_parquet(tmp_path / "odd.parquet")
+    assert cxml("init", tmp_path / "odd.parquet", "--out", tmp_path / "odd.yaml")[0] == 0
+    proposed = load_config(tmp_path / "odd.yaml").journeys
+    assert {*proposed.activity, *proposed.contacts} == set(odd)
 
 
 def test_schema_is_json_and_knows_every_part(cxml):
