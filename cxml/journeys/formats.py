@@ -142,7 +142,8 @@ def _nothing_there(path: str, target: Path) -> ConfigError:
     if not parent.is_dir():
         return ConfigError(f"'{path}': there is no folder '{parent}'. Correct 'path'; it starts at the project file.")
     hint = nearest(target.name, (f.name for f in parent.iterdir() if not f.name.startswith(".")))
-    return ConfigError(f"'{path}': there is no file '{target}'{hint}{'' if hint.endswith('?') else '.'} Correct 'path'.")
+    stop = "" if hint.endswith("?") else "."
+    return ConfigError(f"'{path}': there is no file '{target}'{hint}{stop} Correct 'path'.")
 
 
 def _format_of(file: Path) -> str:
