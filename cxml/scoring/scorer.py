@@ -101,6 +101,7 @@ class Scorer:
         ConfigError
             If ``at`` is no moment, or ``customer`` has an attribute the model does not know.
         """
+        _check_records(events)
         block = block_from_records(list(events), self._names, self._measures, self._attributes, self._timezone)
         if not block.n_events:
             raise DataError("no events: a journey to score needs at least one")
@@ -151,6 +152,14 @@ class Scorer:
                 Coded(np.array([-1], np.int32), ()) if value is None else Coded(np.zeros(1, np.int32), (str(value),))
             )
         return CustomerTable(ids, np.full(1, np.iinfo(np.int64).min), attributes)
+
+
+def _check_records(events: Any) -> None:
+    if isinstance(events, str | bytes | Mapping) or not isinstance(events, Sequence):
+        raise DataError(f"events must be a list of dicts, one an event; this is a {type(events).__name__}")
+    strange = next((i for i, event in enumerate(events) if not isinstance(event, Mapping)), None)
+    if strange is not None:
+        raise DataError(f"events: record {strange} is a {type(events[strange]).__name__}, not a dict of its columns")
 
 
 def _moment(at: Any) -> int:

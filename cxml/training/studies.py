@@ -118,9 +118,15 @@ def satisfaction_split(log: JourneyLog, config: ProjectConfig, satisfaction: Sat
     if not answered.any():
         raise DataError(
             f"satisfaction: no row of touchpoint '{satisfaction.touchpoint}' has a score after the customer was first "
-            "seen. Check satisfaction.touchpoint and the score column."
+            "seen. Check satisfaction.touchpoint and the score column." + _set_aside(log)
         )
     return split_surveys(rows.cutoff[answered], rows.answered[answered], config.snapshots, observed_until=log.last + 1)
+
+
+def _set_aside(log: JourneyLog) -> str:
+    """Say which rows are missing because they were quarantined: often they are the answer."""
+    reasons = "; ".join(f"{reason} ({n:,} rows)" for reason, n in log.quality.reasons.items())
+    return f" Set aside while reading: {reasons}; see {log.quality.quarantine}." if reasons else ""
 
 
 def satisfaction_study(

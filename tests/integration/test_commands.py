@@ -22,8 +22,9 @@ def run(monkeypatch, capsys, *words):
 
 
 @pytest.fixture
-def cxml(monkeypatch, capsys):
-    """Call ``cxml("check", "project.yaml")``."""
+def cxml(monkeypatch, capsys, tmp_path_factory):
+    """Call ``cxml("check", "project.yaml")``, from a folder of its own."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
     monkeypatch.delenv("CXML_DEBUG", raising=False)
     return lambda *words: run(monkeypatch, capsys, *words)
 
@@ -295,6 +296,16 @@ def test_one_class_of_answers_is_refused(cxml, tmp_path):
     frame.loc[frame["score"].notna(), "touchpoint"] = "survey"
     file = project(tmp_path, frame, churn="satisfaction: {kind: nps, touchpoint: survey}")
     assert_refused(cxml("train", file, "--no-track", "--out", tmp_path / "m"), 3, says=["9"])
+
+
+def test_answers_that_are_all_off_the_scale_are_found_in_the_quarantine(cxml, tmp_path):
+    frame = journeys()
+    frame["score"] = np.where(np.arange(len(frame)) % 10 == 0, 77, np.nan)
+    frame.loc[frame["score"].notna(), "touchpoint"] = "survey"
+    file = project(tmp_path, frame, churn="satisfaction: {kind: nps, touchpoint: survey}")
+    result = cxml("train", file, "--no-track", "--out", tmp_path / "m")
+    assert_refused(result, 3, says=["score off the scale", "quarantine.parquet"])
+    assert (pd.read_parquet("out/shop/quarantine.parquet")["reason"] == "score off the scale").all()
 
 
 def test_a_survey_touchpoint_that_never_occurs_is_refused(cxml, tmp_path):

@@ -241,3 +241,9 @@ def test_two_threads_at_once_give_the_same_numbers(scorer, journey):
         at_once = list(threads.map(lambda events: scorer.score(events, AT, customer=ABOUT), journeys))
     assert at_once == one_by_one
     assert len({json.dumps(answer) for answer in one_by_one}) > 5
+
+
+@pytest.mark.parametrize("events", ["abc", {"touchpoint": "call"}, [["call"]], 7])
+def test_events_that_are_no_list_of_dicts_are_refused_as_such(scorer, events):
+    with pytest.raises(DataError, match="dict"):
+        scorer.score(events)
