@@ -17,7 +17,8 @@ from cxml.journeys.schema import FIRST_US, LAST_US, NUMBER_COLUMNS, TEXT_COLUMNS
 from cxml.journeys.stamps import local_to_utc
 from cxml.progress import Advance
 
-_BATCH_ROWS = 500_000
+_BATCH_ROWS = 131_072
+_BUFFER_BYTES = 1 << 20
 _UNITS_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
@@ -54,7 +55,10 @@ def read_clean_parquet(
 
     texts = [name for name in found if name in TEXT_COLUMNS or name in attributes]
     numbers = [name for name in found if name in NUMBER_COLUMNS or name in measures]
-    with pq.ParquetFile(file, read_dictionary=[found[name] for name in texts]) as parquet:
+    # read as it goes: a whole file fetched ahead is memory touched for the first time, which is dear
+    with pq.ParquetFile(
+        file, read_dictionary=[found[name] for name in texts], pre_buffer=False, buffer_size=_BUFFER_BYTES
+    ) as parquet:
         if not _types_fit(parquet.schema_arrow, found, texts, numbers, zone):
             return None
         rows = _allocate(parquet.metadata.num_rows, numbers, texts)

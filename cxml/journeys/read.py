@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from cxml.journeys.ingest import Ingested, Layout, ingest
 from cxml.journeys.log import JourneyLog
 from cxml.journeys.merge import Merged, merge
 from cxml.journeys.quality import QualityReport, refuse_poor_data, write_quarantine
+from cxml.journeys.sorting import warm_up
 from cxml.journeys.sources import is_table
 from cxml.journeys.taxonomy import touchpoints_in_no_stage, words_that_never_occur
 from cxml.progress import SILENT, Progress
@@ -118,7 +120,8 @@ def read_journeys(
     rules = RowRules(survey=survey, scale=score_scale, as_of=None if as_of is None else _moment("as_of", as_of))
     layout = Layout(config.columns, REQUIRED_COLUMNS, tuple(config.measures), dict(columns or {}))
     ingested = []
-    with progress.step("reading journeys") as advance:
+    with ThreadPoolExecutor(1) as meanwhile, progress.step("reading journeys") as advance:
+        meanwhile.submit(warm_up)  # while files are read, mostly outside Python
         for i, source in enumerate(inputs, start=1):
             ingested.append(ingest(source, layout, folder, config.where, config.timezone, rules, f"frame {i}", advance))
     written = _set_aside(ingested, config, quarantine)

@@ -99,6 +99,14 @@ def take(values: NDArray[Any], order: Int32 | Int64) -> NDArray[Any]:
     return taken
 
 
+def warm_up() -> None:
+    """Load the compiled loops, which takes half a second the first time in a process."""
+    codes, _ = code_integers(np.array([1, 0]), 0, 1)
+    order, _, _ = total_order(codes, 2, np.array([0, 1]), [])
+    take(np.array([0.0, 1.0]), order)
+    take(codes, order)
+
+
 def _as_integers(key: NDArray[np.generic]) -> Int64:
     """Integers that order as the key does: the bits of a float ascend with it once negatives are turned over."""
     if key.dtype != np.float64:
