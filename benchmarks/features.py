@@ -106,7 +106,8 @@ def cxml_batches(file: Path, at: list[int]) -> Iterator[tuple[Any, Any]]:
     clock = Clock()
     from cxml import read_journeys
     from cxml.features.learn import learn_plan
-    from cxml.features.matrix import fill_matrix, slice_block
+    from cxml.features.matrix import fill_matrix
+    from cxml.journeys.block import slice_block
 
     clock.lap("imports")
     log = read_journeys(file)

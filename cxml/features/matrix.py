@@ -16,7 +16,7 @@ from cxml.features.attributes import fill_attributes
 from cxml.features.kernel import ascends, fill_rows, first_disorder, map_codes
 from cxml.features.plan import CompiledPlan, FeaturePlan
 from cxml.features.spec import OTHER
-from cxml.journeys.block import Coded, CustomerTable, EventBlock
+from cxml.journeys.block import CustomerTable, EventBlock
 
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
@@ -73,6 +73,7 @@ def fill_matrix(
     Examples
     --------
     >>> from cxml.features.spec import Aggregate
+    >>> from cxml.journeys.block import Coded
     >>> plan = FeaturePlan((Aggregate("count", "all", "1d"),), {"touchpoint": ("call",)})
     >>> block = EventBlock(np.array([7]), np.array([0, 2]), np.array([0, 10]), None,
     ...                    {"touchpoint": Coded(np.zeros(2, np.int32), ("call",))})
@@ -98,19 +99,6 @@ def fill_matrix(
                 pass
     fill_attributes(plan, customers, block.customers, row_starts, cutoffs, rows, out)
     return out[: len(cutoffs)] if len(rows) == 0 else out
-
-
-def slice_block(block: EventBlock, first: int, stop: int) -> EventBlock:
-    """Give the events of customers ``first`` up to ``stop`` as a block that shares their memory."""
-    events = slice(int(block.starts[first]), int(block.starts[stop]))
-    return EventBlock(
-        customers=block.customers[first:stop],
-        starts=block.starts[first : stop + 1] - block.starts[first],
-        time=block.time[events],
-        known=None if block.known is None else block.known[events],
-        categories={name: Coded(c.codes[events], c.vocabulary) for name, c in block.categories.items()},
-        measures={name: values[events] for name, values in block.measures.items()},
-    )
 
 
 @dataclass(frozen=True)

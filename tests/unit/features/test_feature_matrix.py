@@ -5,10 +5,10 @@ import pytest
 from reference_features import DAY_US, Event, block_of, coded, reference_features, same_bits
 
 from cxml.errors import ConfigError, DataError
-from cxml.features.matrix import _RANGE_EVENTS, fill_matrix, slice_block
+from cxml.features.matrix import _RANGE_EVENTS, fill_matrix
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import Aggregate, default_spec
-from cxml.journeys.block import Coded, EventBlock
+from cxml.journeys.block import Coded, EventBlock, slice_block
 
 VOCABULARY = ("call", "visit")
 PLAN = FeaturePlan(
