@@ -170,3 +170,9 @@ def followed(until):
 def test_nobody_is_followed_into_a_horizon_that_was_not_observed_to_its_end():
     assert followed(until=69) == [(30, False), (30, False), (10, True)]
     assert followed(until=70) == [(35, True), (60, False), (10, True)]
+
+
+def test_what_becomes_known_at_the_very_end_of_observation_is_not_seen():
+    journey = block([(0, "order"), (25, "cancelled")], known=[0, 30])
+    assert rows(journey, EVENT, [10], until=30) == [(0, 10, 20, False)]
+    assert rows(journey, EVENT, [10], until=31) == [(0, 10, 15, True)]
