@@ -15,6 +15,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
+    ByteSize,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -79,6 +80,11 @@ InstantField = Annotated[
 ]
 ZoneField = Annotated[str, AfterValidator(_zone)]
 UrlField = Annotated[str, PlainSerializer(hide_secrets)]
+BytesField = Annotated[
+    ByteSize,
+    PlainSerializer(ByteSize.human_readable),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*([kKMGT]i?)?B$", "examples": ["2GB", "512MB"]}),
+]
 
 
 class _Part(BaseModel):
@@ -155,6 +161,11 @@ class JourneysConfig(_Part):
     duplicates: Literal["keep", "drop_exact"] = Field("keep", description="what to do with fully equal rows")
     max_quarantined: float = Field(
         1.0, ge=0, le=1, strict=True, description="refuse the data when a larger share of rows is bad (1: never)"
+    )
+    memory_limit: BytesField | None = Field(
+        None,
+        description="about how much memory the journeys may take, e.g. 2GB; what is more is sorted on disk, in the "
+        "folder for temporary files. Default: half of the machine's",
     )
     stages: dict[str, list[str]] = Field(default_factory=dict, description="lifecycle stage -> touchpoints")
     activity: list[str] = Field(default_factory=list, description="what counts as being active; default: all")

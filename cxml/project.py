@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
+    from cxml.config import SatisfactionConfig
+    from cxml.features.frame import JourneyFeatures
     from cxml.features.leakage import LeakageReport
     from cxml.journeys.log import JourneyLog
     from cxml.journeys.quality import QualityReport
@@ -107,7 +109,7 @@ class Project:
 
         churn = self.config.churn
         if churn is not None and churn.kind == "table" and self._leavers is None:
-            customers = self.read(progress=progress).block.customers
+            customers = self.read(progress=progress).events.customers
             ids, when = read_churn_table(churn, self.config.folder, self.config.journeys.timezone)
             place = match_ids(ids, customers)
             if len(place) and not (place >= 0).any():
@@ -154,46 +156,28 @@ class Project:
 
     def features(self, cutoffs: Sequence[Any], *, progress: Progress = SILENT) -> pandas.DataFrame:
         """Return ``customer_id``, ``cutoff`` and the features of everyone known before each cutoff."""
-        import pandas as pd
-
-        from cxml.features.frame import JourneyFeatures
-        from cxml.scoring.batch import customers_to_score
+        from cxml.features.export import feature_frame
 
         log = self.read(progress=progress)
         moments = sorted({_instant(c, "--cutoff") for c in cutoffs})
-        rows = [(customers_to_score(log, t, None), t) for t in moments]
-        for customer, t in rows:
-            if not len(customer):
-                raise DataError(
-                    f"no customer has an event before the cutoff {format_instant(t)}; "
-                    f"the log begins on {format_instant(log.first)}"
-                )
-        snapshots = pd.DataFrame(
-            {
-                "customer_id": np.concatenate([log.block.customers[c] for c, _ in rows]),
-                "cutoff": pd.to_datetime(
-                    np.concatenate([np.full(len(c), t) for c, t in rows]).view("datetime64[us]"), utc=True
-                ),
-            }
-        )
-        windows = tuple(str(w) for w in self.config.features.windows)
-        with progress.step("features", len(snapshots)) as advance:
-            features = JourneyFeatures(windows=windows, max_values=self.config.features.max_values)
-            frame = features.fit(log, until=moments[0]).transform(log, snapshots)
-            advance(len(snapshots))
-        return pd.concat([snapshots, frame], axis=1)
+        return feature_frame(log, self._features(log, moments[0]), moments, progress)
 
     def write_features(
         self, cutoffs: Sequence[Any], out: str | os.PathLike[str], *, progress: Progress = SILENT
     ) -> tuple[int, list[str]]:
         """Write the feature frame as Parquet, or CSV where the name ends so; return rows and feature names."""
-        frame = self.features(cutoffs, progress=progress)
-        with write_aside(out) as aside:
-            if str(out).lower().endswith(".csv"):
-                frame.to_csv(aside, index=False)
-            else:
-                frame.to_parquet(aside, index=False, compression="zstd")
-        return len(frame), list(frame.columns[2:])
+        from cxml.features.export import write_features
+
+        log = self.read(progress=progress)
+        moments = sorted({_instant(c, "--cutoff") for c in cutoffs})
+        features = self._features(log, moments[0])
+        return write_features(log, features, moments, out, progress), list(features.plan_.columns)
+
+    def _features(self, log: JourneyLog, until: int) -> JourneyFeatures:
+        from cxml.features.frame import JourneyFeatures
+
+        windows = tuple(str(w) for w in self.config.features.windows)
+        return JourneyFeatures(windows=windows, max_values=self.config.features.max_values).fit(log, until=until)
 
     def train(
         self, *, out: str | os.PathLike[str] | None = None, track: bool = True, progress: Progress = SILENT
@@ -299,13 +283,11 @@ class Project:
             write_scores(table, out)
         return ScoreResult(table, None if out is None else Path(out), log.quality)
 
-    def _moment(self, log: JourneyLog) -> int | Int64:
+    def _moment(self, log: JourneyLog) -> int | SatisfactionConfig:
         """When to score unless told otherwise: see `score`."""
-        from cxml.scoring.batch import latest_questions
-
         satisfaction = self.config.satisfaction
         if self.config.churn is None and satisfaction is not None and satisfaction.asked:
-            return latest_questions(log, satisfaction)
+            return satisfaction
         return log.last + 1 if self.config.snapshots.end is None else self.config.snapshots.end
 
     def model_folder(self, ref: str | os.PathLike[str]) -> Path:

@@ -73,6 +73,45 @@ def order_rows(position: Int64, cutoffs: Int64, n_customers: int) -> tuple[Int64
     return rows[order], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
+class RowsByCustomer:
+    """Snapshots sorted once, so that those of any customers are found quickly.
+
+    Parameters
+    ----------
+    which : int64 array of shape (n,)
+        Index of each snapshot's customer.
+    cutoffs : int64 array of shape (n,)
+        UTC microseconds.
+    n_customers : int
+        How many customers ``which`` tells apart.
+    """
+
+    def __init__(self, which: Int64, cutoffs: Int64, n_customers: int) -> None:
+        self._order = np.lexsort((cutoffs, which))
+        self._starts = np.concatenate([[0], np.cumsum(np.bincount(which, minlength=n_customers))])
+
+    def of(self, position: Int64) -> tuple[Int64, Int64]:
+        """Order the snapshots of a block's customers as the kernel wants them.
+
+        Parameters
+        ----------
+        position : int64 array of shape (n_customers of the block,)
+            Index of each one; -1 for those without a snapshot.
+
+        Returns
+        -------
+        rows : int64 array
+            Their snapshots, by customer, then cutoff.
+        row_starts : int64 array of shape (n_customers of the block + 1,)
+            Where each customer's begin in ``rows``.
+        """
+        first = self._starts[position]
+        counts = np.where(position >= 0, self._starts[position + 1] - first, 0)
+        row_starts = np.concatenate([[0], np.cumsum(counts)])
+        within = np.arange(row_starts[-1]) - np.repeat(row_starts[:-1], counts)
+        return self._order[np.repeat(first, counts) + within], row_starts
+
+
 def distinct_ids(ids: pd.Series[Any]) -> tuple[NDArray[Any], Int64]:
     """Give the distinct ids, and for each row which one it is.
 
@@ -122,10 +161,15 @@ def positions_in(customers: NDArray[Any], known: NDArray[np.generic]) -> Int64:
     DataError
         If one holds numbers and the other text.
     """
+    refuse_other_kind(customers, known)
+    return np.asarray(pd.Index(known).get_indexer(pd.Index(customers)), np.int64)
+
+
+def refuse_other_kind(customers: NDArray[Any], known: NDArray[np.generic]) -> None:
+    """Refuse ids of snapshots and of a block of which one holds numbers and the other text."""
     if len(customers) and len(known) and (customers.dtype == object) != (known.dtype == object):
         words = {True: "text", False: "whole numbers"}
         raise DataError(
             f"snapshots: customer_id is {words[customers.dtype == object]}, in the journeys it is "
             f"{words[known.dtype == object]}; convert one of them"
         )
-    return np.asarray(pd.Index(known).get_indexer(pd.Index(customers)), np.int64)

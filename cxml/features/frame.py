@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from cxml.errors import ConfigError
-from cxml.features.align import distinct_ids, order_rows, positions_in, read_snapshots
+from cxml.features.align import RowsByCustomer, distinct_ids, read_snapshots, refuse_other_kind
 from cxml.features.learn import learn_plan
 from cxml.features.matrix import fill_matrix
 from cxml.journeys.block import Coded, CustomerTable, EventBlock
@@ -152,23 +152,32 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "plan_")
         ids, cutoffs = read_snapshots(snapshots)
         out = np.empty((len(cutoffs), len(self.plan_.columns)), np.float32)
-        customers, asked = distinct_ids(ids)
+        customers, which = distinct_ids(ids)
+        wanted = RowsByCustomer(which, cutoffs, len(customers))
         missing = np.ones(len(customers), bool)
+        index = pd.Index(customers)
         for block in log.blocks():
-            position = positions_in(customers, block.customers)
-            missing &= position < 0
-            self._fill(block, position[asked], cutoffs, log.customers, out)
+            refuse_other_kind(customers, block.customers)
+            position = np.asarray(index.get_indexer(pd.Index(block.customers)), np.int64)
+            missing[position[position >= 0]] = False
+            self._fill(block, *wanted.of(position), cutoffs, log.customers, out)
         if missing.any():
             strangers = _without_events(customers[missing])
-            position = np.where(missing, np.cumsum(missing) - 1, -1)
-            self._fill(strangers, position[asked], cutoffs, log.customers, out)
+            self._fill(strangers, *wanted.of(np.flatnonzero(missing)), cutoffs, log.customers, out)
         return out
 
     def _fill(
-        self, block: EventBlock, position: Int64, cutoffs: Int64, customers: CustomerTable | None, out: Float32
+        self,
+        block: EventBlock,
+        rows: Int64,
+        row_starts: Int64,
+        cutoffs: Int64,
+        customers: CustomerTable | None,
+        out: Float32,
     ) -> None:
-        """Fill the rows of ``out`` whose customer is in the block (``position`` says where; -1: not there)."""
-        rows, row_starts = order_rows(position, cutoffs, block.n_customers)
+        """Fill the ``rows`` of ``out``: those of the block's customers, customer by customer."""
+        if not len(rows):
+            return
         fill_matrix(
             self.plan_, block, row_starts, cutoffs[rows],
             customers=customers, threads=_threads(self.n_jobs), out=out, rows=rows,

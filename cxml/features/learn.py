@@ -13,11 +13,15 @@ from cxml.errors import DataError
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import OTHER, default_spec
 from cxml.journeys.block import Coded, EventBlock
+from cxml.times import format_instant
 
 if TYPE_CHECKING:
     from cxml.journeys.log import JourneyLog
 
 Int64 = NDArray[np.int64]
+
+#: Which events count: all, or those of a mask.
+Chosen = slice | NDArray[np.bool_]
 
 #: Columns whose values get features of their own.
 _SELECTORS: tuple[str, ...] = ("touchpoint", "channel")
@@ -49,7 +53,11 @@ def learn_plan(log: JourneyLog, windows: Sequence[str], max_values: int, until: 
     attributes = tuple(log.config.attributes)
     counts, measures, n_events = _count_values(log.blocks(), (*_SELECTORS, *attributes), until)
     if not n_events:
-        raise DataError("no event before the end of training; choose a later cutoff, or read a log that begins earlier")
+        end = "the end of the log" if until is None else format_instant(until)
+        raise DataError(
+            f"no event was known before {end}, and the log begins on {format_instant(log.first)}; "
+            "choose a later cutoff, or read a log that begins earlier"
+        )
     table = log.customers
     if table is not None:
         counts |= {
@@ -90,20 +98,22 @@ def _count_values(
     measures: dict[str, bool] = {}
     n_events = 0
     for block in blocks:
-        chosen = _before(block.time, until) & _before(block.time if block.known is None else block.known, until)
-        n_events += int(chosen.sum())
+        chosen = _before(block.time, until)
+        if until is not None and block.known is not None:
+            chosen = block.known < until  # never before the event itself
+        n_events += len(block.time[chosen])
         for name, found in counts.items():
             if name in block.categories:
                 found.update(_frequencies(block.categories[name], chosen))
         for name, values in block.measures.items():
-            measures[name] = measures.get(name, False) or not np.isnan(values[chosen]).all()
+            measures[name] = measures.get(name, False) or not bool(np.isnan(values[chosen]).all())
     return counts, [name for name, present in measures.items() if present], n_events
 
 
-def _before(time: Int64, until: int | None) -> NDArray[np.bool_]:
-    return np.ones(len(time), bool) if until is None else time < until
+def _before(time: Int64, until: int | None) -> Chosen:
+    return slice(None) if until is None else time < until
 
 
-def _frequencies(coded: Coded, chosen: NDArray[np.bool_]) -> Counter[str]:
+def _frequencies(coded: Coded, chosen: Chosen) -> Counter[str]:
     counts = np.bincount(coded.codes[chosen] + 1, minlength=len(coded.vocabulary) + 1)[1:]
     return Counter({value: int(n) for value, n in zip(coded.vocabulary, counts, strict=True) if n})

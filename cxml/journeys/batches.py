@@ -1,8 +1,8 @@
-"""Arrow batches of canonical rows: good ones apart from bad ones, and many batches joined to plain arrays."""
+"""Arrow batches of canonical rows: good ones apart from bad ones, and those of side tables joined to plain arrays."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxml.errors import ConfigError
-from cxml.journeys.block import Coded, Float64, Int32, Int64
+from cxml.journeys.block import Coded, Int32, Int64
 from cxml.journeys.canonical import CanonicalSelect
-from cxml.journeys.schema import MISSING, PLAIN_INTEGER_PATTERN
-from cxml.journeys.sorting import code_integers
+from cxml.journeys.schema import MISSING
+from cxml.journeys.shuffle import is_plain_integer
 from cxml.journeys.stamps import local_to_utc
 
 if TYPE_CHECKING:
@@ -22,20 +22,23 @@ if TYPE_CHECKING:
 _STAMPS = ("timestamp", "available_at", "valid_from")
 
 
-@dataclass(slots=True)
+#: Takes the good rows of a batch: texts as Arrow dictionaries, integers and floats as NumPy arrays.
+Keep = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
-    """Good rows of one relation, batch by batch.
+    """Good rows of a side table, batch by batch."""
 
-    Parameters
-    ----------
-    n : int
-        How many.
-    columns : dict of str to list of arrays
-        Texts as Arrow dictionaries, integers and floats as NumPy arrays.
-    """
+    batches: list[dict[str, Any]] = field(default_factory=list)
 
-    n: int = 0
-    columns: dict[str, list[Any]] = field(default_factory=dict)
+    def add(self, columns: dict[str, Any]) -> None:
+        """Keep the rows of a batch."""
+        self.batches.append(columns)
+
+    def chunks(self, name: str, missing: Callable[[int], Any]) -> list[Any]:
+        """Give a column batch by batch; what ``missing`` makes of their number where a batch lacks it."""
+        return [batch[name] if name in batch else missing(len(batch["customer_id"])) for batch in self.batches]
 
 
 @dataclass(slots=True)
@@ -57,10 +60,10 @@ def add_batch(
     zone: str | None,
     first_row: int,
     file: str,
-    good: Rows,
+    keep: Keep,
     bad: BadRows,
 ) -> int:
-    """Add the rows of one batch to the good or to the bad ones.
+    """Hand on the good rows of one batch and add the others to the bad ones.
 
     Parameters
     ----------
@@ -73,7 +76,9 @@ def add_batch(
         1-based number of the first row in its source.
     file : str
         For the bad rows.
-    good, bad : Rows, BadRows
+    keep : callable
+        Gets the columns of the good rows.
+    bad : BadRows
         Added to.
 
     Returns
@@ -105,9 +110,8 @@ def add_batch(
         bad.raw.extend(raw or [None] * len(at))
     if not is_good.all():
         batch = batch.filter(pa.array(is_good))
-    good.n += batch.num_rows
-    for name in select.columns:
-        good.columns.setdefault(name, []).append(_column(name, batch, select, zone))
+    if batch.num_rows:
+        keep({name: _column(name, batch, select, zone) for name in select.columns})
     return n_wanted
 
 
@@ -147,21 +151,17 @@ def _to_utc(name: str, local: Int64, batch: pa.RecordBatch, select: CanonicalSel
     return utc
 
 
-def join_texts(parts: list[Rows], name: str) -> Coded:
+def join_texts(rows: Rows, name: str) -> Coded:
     """Join a category: codes in the order of the code points of the texts, blank texts missing."""
     import pyarrow as pa
 
-    nothing = pa.array([], pa.string()).dictionary_encode()
-    chunks = [
-        chunk
-        for part in parts
-        for chunk in part.columns.pop(
-            name, [pa.DictionaryArray.from_arrays(pa.nulls(part.n, pa.int32()), nothing.dictionary)]
-        )
-    ]
+    nothing = pa.array([], pa.string())
+    chunks = rows.chunks(name, lambda n: pa.DictionaryArray.from_arrays(pa.nulls(n, pa.int32()), nothing))
     codes, texts = _unify(chunks)
     order = sorted((i for i, text in enumerate(texts) if text.strip(" ")), key=texts.__getitem__)
-    return Coded(_recode(codes, order, len(texts)), tuple(texts[i] for i in order))
+    new = np.full(len(texts) + 1, -1, dtype=np.int32)  # the last entry is what -1 finds
+    new[np.asarray(order, dtype=np.int64)] = np.arange(len(order), dtype=np.int32)
+    return Coded(new[codes], tuple(texts[i] for i in order))
 
 
 def _unify(chunks: list[Any]) -> tuple[Int32, list[str]]:
@@ -174,67 +174,25 @@ def _unify(chunks: list[Any]) -> tuple[Int32, list[str]]:
     return np.concatenate([*codes, np.empty(0, np.int32)]).astype(np.int32, copy=False), texts
 
 
-def _recode(codes: Int32, order: list[int], n_texts: int) -> Int32:
-    new = np.full(n_texts + 1, -1, dtype=np.int32)  # the last entry is what -1 finds
-    new[np.asarray(order, dtype=np.int64)] = np.arange(len(order), dtype=np.int32)
-    recoded: Int32 = new[codes]
-    return recoded
+def join_integers(rows: Rows, name: str) -> Int64:
+    """Join stamps; `MISSING` where missing."""
+    chunks = rows.chunks(name, lambda n: np.full(n, MISSING, dtype=np.int64))
+    return np.concatenate([*chunks, np.empty(0, np.int64)])
 
 
-def join_floats(parts: list[Rows], name: str) -> Float64:
-    """Join a measure: NaN where missing."""
-    chunks = [c for part in parts for c in part.columns.pop(name, [np.full(part.n, np.nan)])]
-    return _join(chunks, np.float64)
-
-
-def join_integers(parts: list[Rows], name: str) -> Int64:
-    """Join stamps or a sequence; `MISSING` where missing."""
-    chunks = [c for part in parts for c in part.columns.pop(name, [np.full(part.n, MISSING, dtype=np.int64)])]
-    return _join(chunks, np.int64)
-
-
-def _join(chunks: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
-    """Join arrays; a single one as it is, because a copy of ten million rows takes its time."""
-    return chunks[0] if len(chunks) == 1 else np.concatenate([*chunks, np.empty(0, dtype)])
-
-
-def join_ids(parts: list[Rows], name: str = "customer_id") -> tuple[Int32, NDArray[np.generic]]:
+def join_ids(rows: Rows, name: str = "customer_id") -> tuple[Int64, NDArray[np.generic]]:
     """Join customer ids.
 
     Returns
     -------
-    codes : int32 array of shape (n_rows,)
+    codes : int64 array of shape (n_rows,)
         Index into ``customers``.
     customers : int64 or object (str) array
-        Distinct ids, ascending; integers when every id of every part is a plain one, such as ``17`` but not ``017``.
+        Distinct ids, ascending; integers when every id of every batch is a plain one, such as ``17`` but not ``017``.
     """
-    chunks = [chunk for part in parts for chunk in part.columns.pop(name, [])]
-    where_text = [not isinstance(chunk, np.ndarray) for chunk in chunks]
-    numbers = [c for c, text in zip(chunks, where_text, strict=True) if not text]
-    number_codes, distinct = factorise(_join(numbers, np.int64))
-    if not any(where_text):
-        return number_codes, distinct
-    text_codes, texts = _unify([c for c, text in zip(chunks, where_text, strict=True) if text])
-    known = np.concatenate([distinct.astype(object), np.array(texts, dtype=object)])
-    if all(re.fullmatch(PLAIN_INTEGER_PATTERN, text) for text in texts):
-        customers, place = np.unique(known.astype(np.int64), return_inverse=True)
-    else:
-        ids = sorted({str(one) for one in known})
-        index = {one: i for i, one in enumerate(ids)}
-        customers, place = np.array(ids, dtype=object), np.array([index[str(one)] for one in known], dtype=np.int64)
-    codes = np.empty(len(number_codes) + len(text_codes), dtype=np.int32)
-    is_text = np.repeat(where_text, [len(chunk) for chunk in chunks])
-    codes[~is_text] = place[: len(distinct)][number_codes]
-    codes[is_text] = place[len(distinct) :][text_codes]
-    return codes, customers
-
-
-def factorise(ids: Int64) -> tuple[Int32, Int64]:
-    """Codes and distinct values, ascending; by a table of presence where the ids lie close together."""
-    if not len(ids):
-        return np.empty(0, np.int32), np.empty(0, np.int64)
-    low, high = int(ids.min()), int(ids.max())
-    if high - low > 4 * len(ids) + 1_000_000:
-        distinct, codes = np.unique(ids, return_inverse=True)
-        return codes.astype(np.int32), distinct
-    return code_integers(ids, low, high)
+    ids = [one for batch in rows.batches for one in batch[name].tolist()]
+    if all(isinstance(one, int) or is_plain_integer(one) for one in ids):
+        customers, codes = np.unique(np.array([int(one) for one in ids], np.int64), return_inverse=True)
+        return codes, customers
+    texts, codes = np.unique(np.array([str(one) for one in ids], dtype=object), return_inverse=True)
+    return codes, texts

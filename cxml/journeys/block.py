@@ -112,3 +112,10 @@ def slice_block(block: EventBlock, first: int, last: int) -> EventBlock:
         categories={name: Coded(c.codes[begin:end], c.vocabulary) for name, c in block.categories.items()},
         measures={name: values[begin:end] for name, values in block.measures.items()},
     )
+
+
+def known_before(block: EventBlock, cutoff: int) -> Int64:
+    """Return the customers of whom an event was known before the cutoff, as indices into the block."""
+    known = block.time if block.known is None else block.known
+    before = np.concatenate([[0], np.cumsum(known < cutoff)])
+    return np.flatnonzero(before[block.starts[1:]] > before[block.starts[:-1]])

@@ -14,7 +14,7 @@ from cxml.errors import ConfigError, DataError
 from cxml.journeys.batches import Rows, join_ids, join_integers, join_texts
 from cxml.journeys.block import Coded, CustomerTable, Int64
 from cxml.journeys.canonical import quote
-from cxml.journeys.ingest import Ingested, Layout, ingest, refuse_bad_rows
+from cxml.journeys.ingest import Layout, ingest, refuse_bad_rows
 
 
 def read_table(
@@ -27,7 +27,7 @@ def read_table(
     where: str | None = None,
     timezone: str | None = None,
     side: str = "table",
-) -> tuple[list[Rows], Ingested]:
+) -> Rows:
     """Read a side table; every row must be good.
 
     Parameters
@@ -50,10 +50,8 @@ def read_table(
 
     Returns
     -------
-    rows : list of Rows
+    Rows
         For the functions ``join_...`` of `cxml.journeys.batches`.
-    ingested : Ingested
-        The same, with its report.
 
     Raises
     ------
@@ -63,9 +61,10 @@ def read_table(
         If the source is unreadable, or a row is bad.
     """
     layout = Layout(tuple(names), tuple(required), mapping=dict(columns or {}))
-    read = ingest(source, layout, folder, where=where, timezone=timezone, label=side)
+    rows = Rows()
+    read = ingest(source, layout, rows.add, folder, where=where, timezone=timezone, label=side)
     refuse_bad_rows(side, [read], required)
-    return read.rows, read
+    return rows
 
 
 def read_customers(
@@ -95,7 +94,7 @@ def read_customers(
     """
     names = ("customer_id", "valid_from", *config.attributes)
     required = ("customer_id", *(("valid_from",) if "valid_from" in config.columns else ()), *config.attributes)
-    rows, _ = read_table(
+    rows = read_table(
         config.source if source is None else source, folder, config.columns, names=names, required=required,
         timezone=config.timezone or timezone, side="customers",
     )  # fmt: skip
@@ -150,7 +149,7 @@ def read_churn_table(
     if config.source is None:
         raise ConfigError("churn: kind 'table' needs a 'source'")
     stamp = {**config.columns, **config.source.columns}.get("timestamp", "timestamp")
-    rows, _ = read_table(
+    rows = read_table(
         config.source, folder, config.columns, where=f"{quote(stamp)} is not null", timezone=timezone, side="churn"
     )
     codes, ids = join_ids(rows)

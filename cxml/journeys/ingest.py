@@ -1,4 +1,4 @@
-"""One source, read to its end: good rows as arrays, bad rows with their reasons."""
+"""One source, read to its end: good rows handed on batch by batch, bad rows with their reasons."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import numpy as np
 
 from cxml.config import SourceConfig
 from cxml.errors import ConfigError
-from cxml.journeys.batches import BadRows, Rows, add_batch
+from cxml.journeys.batches import BadRows, Keep, add_batch
 from cxml.journeys.canonical import MALFORMED, CanonicalSelect, RowRules, canonical_select, map_columns
-from cxml.journeys.clean import read_clean_parquet
-from cxml.journeys.formats import Relation, malformed_lines, refusing
+from cxml.journeys.clean import CleanFile, column_names, read_clean_parquet
+from cxml.journeys.formats import Relation, find_files, malformed_lines, refusing
 from cxml.journeys.quality import SourceReport
 from cxml.journeys.schema import NUMBER_COLUMNS, TEXT_COLUMNS
+from cxml.journeys.shuffle import Shuffle
 from cxml.journeys.sources import open_source
 from cxml.journeys.stamps import check_zone, utc_to_local
 from cxml.progress import Advance
@@ -58,16 +59,16 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What one source gave."""
+    """What one source gave, beside its good rows."""
 
     report: SourceReport
-    rows: list[Rows]
     bad: BadRows
 
 
 def ingest(
     source: SourceConfig | Any,
     layout: Layout,
+    keep: Keep | Shuffle,
     folder: str | os.PathLike[str] = ".",
     where: str | None = None,
     timezone: str | None = None,
@@ -81,6 +82,8 @@ def ingest(
     ----------
     source : SourceConfig, data frame or Arrow table
     layout : Layout
+    keep : callable or Shuffle
+        Gets the good rows, batch by batch.
     folder : path
         Where relative paths start.
     where : str, optional
@@ -108,18 +111,49 @@ def ingest(
     zone = None if zone is None else check_zone(zone)
     mapping = {**layout.mapping, **own.columns}
     rules = _on_the_clock(rules or RowRules(), zone)
-    rows: list[Rows] = []
     bad, n_read = BadRows(), 0
+    clean: dict[str, int] = {}
+    if isinstance(keep, Shuffle) and isinstance(source, SourceConfig) and source.path is not None and not condition:
+        clean = _read_clean_files(own, layout, mapping, folder, rules, zone, keep, advance)
+        n_read = sum(clean.values())
+        if len(clean) == len(find_files(source.path, folder, source.format)[1]):
+            return Ingested(SourceReport(own.label, n_read, {}), bad)
     with open_source(source, folder, condition, mapping, layout.texts, label) as (con, relations):
         predicate = "" if own.url is not None else condition or ""
         for relation in relations:
+            if relation.file in clean:
+                continue
             found = map_columns(layout.columns, layout.required, mapping, list(relation.types), _name(relation))
             with refusing(_name(relation)):
-                part, refused, n = _read_relation(con, relation, found, layout, rules, predicate, zone, advance)
-            rows.append(part)
+                refused, n = _read_relation(con, relation, found, layout, rules, predicate, zone, keep, advance)
             _extend(bad, refused)
             n_read += n
-    return Ingested(SourceReport(own.label, n_read, dict(Counter(bad.reason))), rows, bad)
+    return Ingested(SourceReport(own.label, n_read, dict(Counter(bad.reason))), bad)
+
+
+def _read_clean_files(
+    source: SourceConfig,
+    layout: Layout,
+    mapping: Mapping[str, str],
+    folder: str | os.PathLike[str],
+    rules: RowRules,
+    zone: str | None,
+    shuffle: Shuffle,
+    advance: Advance,
+) -> dict[str, int]:
+    """Read those Parquet files of a source in which every row is good; give their rows."""
+    kind, files = find_files(source.path or "", folder, source.format)
+    attributes = tuple(layout.texts - {"customer_id", "timestamp", "available_at", *TEXT_COLUMNS})
+    read: dict[str, int] = {}
+    for file in files if kind == "parquet" else []:
+        names = column_names(file)
+        if names is not None:
+            found = map_columns(layout.columns, layout.required, mapping, names, _in(source.label, file.name))
+            clean = CleanFile(str(file), found, layout.measures, attributes, rules, zone)
+            n_rows = read_clean_parquet(clean, shuffle, advance)
+            if n_rows is not None:
+                read[str(file)] = n_rows
+    return read
 
 
 def _on_the_clock(rules: RowRules, zone: str | None) -> RowRules:
@@ -129,8 +163,11 @@ def _on_the_clock(rules: RowRules, zone: str | None) -> RowRules:
 
 
 def _name(relation: Relation) -> str:
-    file = Path(relation.file).name
-    return relation.label if file in relation.label else f"{relation.label} ({file})"
+    return _in(relation.label, Path(relation.file).name)
+
+
+def _in(label: str, file: str) -> str:
+    return label if file in label else f"{label} ({file})"
 
 
 def _read_relation(
@@ -141,14 +178,9 @@ def _read_relation(
     rules: RowRules,
     predicate: str,
     zone: str | None,
+    keep: Keep | Shuffle,
     advance: Advance,
-) -> tuple[Rows, BadRows, int]:
-    if relation.costly_raw and not predicate:
-        attributes = tuple(layout.texts - {"customer_id", "timestamp", "available_at", *TEXT_COLUMNS})
-        clean = read_clean_parquet(relation.file, found, layout.measures, attributes, rules, zone, advance)
-        if clean is not None:
-            return clean, BadRows(), clean.n
-
+) -> tuple[BadRows, int]:
     def select(raw: str) -> CanonicalSelect:
         return canonical_select(
             relation.sql,
@@ -164,9 +196,10 @@ def _read_relation(
 
     first = select("" if relation.costly_raw else relation.raw)
     _need_zone(first, zone, found, _name(relation))
-    good, bad, n_read, position = Rows(), BadRows(), 0, 1
+    bad, n_read, position = BadRows(), 0, 1
+    take = (lambda columns: keep.add(keep.split(columns))) if isinstance(keep, Shuffle) else keep
     for batch in _stream(con.sql(first.sql)):
-        n_read += add_batch(batch, first, zone, position, relation.file, good, bad)
+        n_read += add_batch(batch, first, zone, position, relation.file, take, bad)
         position += batch.num_rows
         advance(batch.num_rows)
     if len(bad) and relation.costly_raw:
@@ -174,7 +207,7 @@ def _read_relation(
     n_read += _add_rejects(con, relation, bad)
     if relation.malformed:
         _add_malformed(relation, bad)
-    return good, bad, n_read
+    return bad, n_read
 
 
 def _stream(relation: Any) -> Any:

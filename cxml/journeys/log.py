@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +22,116 @@ if TYPE_CHECKING:
     import pandas
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What some events are like.
+
+    Parameters
+    ----------
+    counts : int64 array of shape (n_customers,)
+        Events of each customer.
+    first, last : int
+        UTC microseconds of the first and the last event.
+    duplicates, duplicates_dropped : int
+        Events that equal an earlier one in every canonical column.
+    late_events : int
+        Events that became known after they happened.
+    negative_durations : int
+        Events with one.
+    """
+
+    counts: Int64
+    first: int
+    last: int
+    duplicates: int = 0
+    duplicates_dropped: int = 0
+    late_events: int = 0
+    negative_durations: int = 0
+
+    @classmethod
+    def of(cls, parts: Sequence[Facts]) -> Facts:
+        """Put those of some parts together."""
+        return cls(
+            counts=np.concatenate([part.counts for part in parts]),
+            first=min(part.first for part in parts),
+            last=max(part.last for part in parts),
+            duplicates=sum(part.duplicates for part in parts),
+            duplicates_dropped=sum(part.duplicates_dropped for part in parts),
+            late_events=sum(part.late_events for part in parts),
+            negative_durations=sum(part.negative_durations for part in parts),
+        )
+
+
+class Events(Protocol):
+    """Where the events of a log are: in one block, or in parts that are made into blocks one after the other."""
+
+    @property
+    def facts(self) -> Facts:
+        """What they are like."""
+
+    @property
+    def touchpoints(self) -> tuple[str, ...]:
+        """All that occur, ascending."""
+
+    @property
+    def customers(self) -> NDArray[np.generic]:
+        """Distinct ids, ascending."""
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether they are too many to be held in memory."""
+
+    def blocks(self) -> Iterator[EventBlock]:
+        """Give blocks of whole customers."""
+
+    def whole(self) -> EventBlock:
+        """Give all events as one block."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Events in one block."""
+
+    block: EventBlock
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What they are like."""
+        time = self.block.time
+        return Facts(np.diff(self.block.starts), int(time.min()), int(time.max()))
+
+    @property
+    def touchpoints(self) -> tuple[str, ...]:
+        """All that occur, ascending."""
+        return self.block.categories["touchpoint"].vocabulary
+
+    @property
+    def customers(self) -> NDArray[np.generic]:
+        """Distinct ids, ascending."""
+        return self.block.customers
+
+    @property
+    def on_disk(self) -> bool:
+        """Never."""
+        return False
+
+    def blocks(self) -> Iterator[EventBlock]:
+        """Give the block."""
+        yield self.block
+
+    def whole(self) -> EventBlock:
+        """Give the block."""
+        return self.block
+
+
 @dataclass(frozen=True)
 class JourneyLog:
     """The events of all customers; made by `cxml.read_journeys`, never changed.
 
     Parameters
     ----------
-    block : EventBlock
-        All events, in memory.
+    events : Events
+        Where the events are.
     config : JourneysConfig
         What the words mean: stages, activity, contacts, measures, attributes.
     customers : CustomerTable or None
@@ -37,46 +140,58 @@ class JourneyLog:
         What reading found; that of the whole log, also after `upto`.
     """
 
-    block: EventBlock
+    events: Events
     config: JourneysConfig
     customers: CustomerTable | None
     quality: QualityReport
 
+    @property
+    def block(self) -> EventBlock:
+        """All events as one block, in memory."""
+        return self.events.whole()
+
     def blocks(self) -> Iterator[EventBlock]:
-        """Give the events in blocks of whole customers, customers ascending."""
-        yield self.block
+        """Give the events in blocks of whole customers, ascending in each: all there is, with a part in memory."""
+        return self.events.blocks()
+
+    def parts(self) -> Iterator[JourneyLog]:
+        """Give the log in parts of whole customers."""
+        for block in self.blocks():
+            yield replace(self, events=Whole(block))
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the content, 64 hexadecimal digits; does not depend on how rows were ordered or spread."""
         return _digest(self.block)
 
-    @cached_property
+    @property
     def first(self) -> int:
         """UTC microseconds of the first event."""
-        return int(self.block.time.min())
+        return self.events.facts.first
 
-    @cached_property
+    @property
     def last(self) -> int:
         """UTC microseconds of the last event."""
-        return int(self.block.time.max())
+        return self.events.facts.last
 
     @property
     def n_events(self) -> int:
         """How many events."""
-        return self.block.n_events
+        return int(self.events.facts.counts.sum())
 
     @property
     def n_customers(self) -> int:
         """How many customers."""
-        return self.block.n_customers
+        return len(self.events.facts.counts)
 
     def touchpoints(self) -> dict[str, int]:
         """Touchpoint -> how often it occurs, most frequent first, equal ones by name."""
-        coded = self.block.categories["touchpoint"]
-        counts = np.bincount(coded.codes, minlength=len(coded.vocabulary)).tolist()
-        pairs = zip(coded.vocabulary, counts, strict=True)
-        return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
+        counts: Counter[str] = Counter()
+        for block in self.blocks():
+            coded = block.categories["touchpoint"]
+            n = np.bincount(coded.codes, minlength=len(coded.vocabulary)).tolist()
+            counts.update(dict(zip(coded.vocabulary, n, strict=True)))
+        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
     def upto(self, cutoff: Any) -> JourneyLog:
         """Keep only what was known before a moment: ``timestamp < cutoff`` and ``available_at < cutoff``.
@@ -108,7 +223,7 @@ class JourneyLog:
                 f"no event was known before {format_instant(moment)}; the log runs from {format_instant(self.first)} "
                 f"to {format_instant(self.last)}. Choose a later cutoff."
             )
-        return replace(self, block=select_events(block, keep))
+        return replace(self, events=Whole(select_events(block, keep)))
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return the events as a data frame of canonical columns, sorted by customer and time.
@@ -135,7 +250,7 @@ class JourneyLog:
         return (
             f"JourneyLog({self.n_events:,} events of {self.n_customers:,} customers, "
             f"{format_instant(self.first)} to {format_instant(self.last)}, "
-            f"{len(self.block.categories['touchpoint'].vocabulary)} touchpoints)"
+            f"{len(self.events.touchpoints)} touchpoints)"
         )
 
 

@@ -12,13 +12,14 @@ from pydantic import ValidationError
 
 from cxml.config import REQUIRED_COLUMNS, CustomersConfig, JourneysConfig, SourceConfig, check_part
 from cxml.errors import ConfigError
-from cxml.journeys.block import CustomerTable, EventBlock
+from cxml.journeys.block import CustomerTable, Int64
 from cxml.journeys.canonical import RowRules
 from cxml.journeys.customers import align_customers, read_customers, read_table
 from cxml.journeys.ingest import Ingested, Layout, ingest
-from cxml.journeys.log import JourneyLog
-from cxml.journeys.merge import Merged, merge
+from cxml.journeys.log import Events, JourneyLog
+from cxml.journeys.merge import merge
 from cxml.journeys.quality import QualityReport, refuse_poor_data, write_quarantine
+from cxml.journeys.shuffle import Shuffle
 from cxml.journeys.sorting import warm_up
 from cxml.journeys.sources import is_table
 from cxml.journeys.taxonomy import touchpoints_in_no_stage, words_that_never_occur
@@ -26,6 +27,9 @@ from cxml.progress import SILENT, Progress
 from cxml.times import parse_instant
 
 __all__ = ["read_journeys", "read_table"]
+
+#: Rows held while reading take up to this part of the memory; as much again goes to the sorted events, some to work.
+_SHARE = 3
 
 
 def read_journeys(
@@ -40,6 +44,7 @@ def read_journeys(
     activity: Sequence[str] = (),
     contacts: Sequence[str] = (),
     duplicates: Literal["keep", "drop_exact"] = "keep",
+    memory_limit: str | int | None = None,
     customers: CustomersConfig | CustomerTable | Mapping[str, Any] | None = None,
     score_scale: tuple[int, int] | None = None,
     survey: str | None = None,
@@ -74,6 +79,9 @@ def read_journeys(
         Touchpoints that count as being active, and as contacts with service.
     duplicates : {"keep", "drop_exact"}
         What to do with rows that equal another in every canonical column.
+    memory_limit : str or int, optional
+        About how much memory the journeys may take, such as ``"2GB"``; what is more is sorted on disk, in the folder
+        for temporary files. Default: half of the machine's.
     customers : CustomersConfig, mapping of its keys, or CustomerTable, optional
         What is known of customers beside their events: ``{"source": "customers.parquet", "attributes": ["plan"]}``.
     score_scale : tuple of (int, int), optional
@@ -112,28 +120,39 @@ def read_journeys(
     settings: dict[str, Any] = {
         "timezone": timezone, "measures": list(measures), "attributes": list(attributes), "where": where,
         "stages": {stage: list(names) for stage, names in (stages or {}).items()}, "activity": list(activity),
-        "contacts": list(contacts), "duplicates": duplicates,
+        "contacts": list(contacts), "duplicates": duplicates, "memory_limit": memory_limit,
     }  # fmt: skip
     config, inputs = _config_and_inputs(sources, dict(columns or {}), settings)
     if (score_scale is None) != (survey is None):
         raise ConfigError("'score_scale' and 'survey' go together: which rows carry a score, and on which scale")
     rules = RowRules(survey=survey, scale=score_scale, as_of=None if as_of is None else _moment("as_of", as_of))
     layout = Layout(config.columns, REQUIRED_COLUMNS, tuple(config.measures), dict(columns or {}))
-    ingested = []
+    ingested, shuffle = [], Shuffle(budget=_budget(config))
     with ThreadPoolExecutor(1) as meanwhile, progress.step("reading journeys") as advance:
         meanwhile.submit(warm_up)  # while files are read, mostly outside Python
         for i, source in enumerate(inputs, start=1):
-            ingested.append(ingest(source, layout, folder, config.where, config.timezone, rules, f"frame {i}", advance))
+            ingested.append(
+                ingest(source, layout, shuffle, folder, config.where, config.timezone, rules, f"frame {i}", advance)
+            )
     written = _set_aside(ingested, config, quarantine)
-    merged = merge([rows for one in ingested for rows in one.rows], config)
-    quality = _quality(ingested, merged, config, written)
+    events = merge(shuffle, config)
+    quality = _quality(ingested, events, config, written)
     if isinstance(customers, Mapping):
         customers = check_part(CustomersConfig, customers, "read_journeys(customers=...)")
     if isinstance(customers, CustomersConfig):
         customers = read_customers(customers, folder, config.timezone)
     if customers is not None:
-        customers = align_customers(customers, merged.block.customers)
-    return JourneyLog(merged.block, config, customers, quality)
+        customers = align_customers(customers, events.customers)
+    return JourneyLog(events, config, customers, quality)
+
+
+def _budget(config: JourneysConfig) -> int | None:
+    """Bytes of rows to hold while reading; None where the system does not tell how much memory there is."""
+    if config.memory_limit is not None:
+        return config.memory_limit // _SHARE
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 // _SHARE
 
 
 def _config_and_inputs(
@@ -191,31 +210,29 @@ def _set_aside(
 
 
 def _quality(
-    ingested: Sequence[Ingested], merged: Merged, config: JourneysConfig, written: str | None
+    ingested: Sequence[Ingested], events: Events, config: JourneysConfig, written: str | None
 ) -> QualityReport:
-    block = merged.block
-    touchpoints = block.categories["touchpoint"].vocabulary
+    facts, touchpoints = events.facts, events.touchpoints
     words = {f"stages.{stage}": names for stage, names in config.stages.items()}
     words |= {"activity": config.activity, "contacts": config.contacts}
     return QualityReport(
         sources=tuple(one.report for one in ingested),
-        rows_kept=block.n_events,
-        duplicates=merged.duplicates,
-        duplicates_dropped=merged.duplicates_dropped,
-        late_events=merged.late_events,
-        negative_durations=int((block.measures["duration"] < 0).sum()) if "duration" in block.measures else 0,
-        customers=block.n_customers,
-        first=int(block.time.min()),
-        last=int(block.time.max()),
-        events_per_customer=_events_per_customer(block),
+        rows_kept=int(facts.counts.sum()),
+        duplicates=facts.duplicates,
+        duplicates_dropped=facts.duplicates_dropped,
+        late_events=facts.late_events,
+        negative_durations=facts.negative_durations,
+        customers=len(facts.counts),
+        first=facts.first,
+        last=facts.last,
+        events_per_customer=_spread(facts.counts),
         touchpoints_in_no_stage=touchpoints_in_no_stage(config.stages, touchpoints),
         words_that_never_occur=words_that_never_occur(words, touchpoints),
         quarantine=written,
     )
 
 
-def _events_per_customer(block: EventBlock) -> dict[str, float]:
-    counts = np.diff(block.starts)
+def _spread(counts: Int64) -> dict[str, float]:
     return {
         "min": float(counts.min()),
         "median": float(np.median(counts)),

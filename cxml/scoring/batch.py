@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cxml.config import ChurnConfig, SatisfactionConfig
 from cxml.errors import DataError
 from cxml.files import write_aside
-from cxml.journeys.block import slice_block
+from cxml.journeys.block import known_before, slice_block
 from cxml.models.store import SavedModel
 from cxml.progress import SILENT, Progress
 from cxml.scoring.answer import score_rows
@@ -45,10 +45,7 @@ def customers_to_score(
             everyone, cutoff, timeline.returns, timeline.needs_start, timeline.reopens,
         )  # fmt: skip
         return np.asarray(customer, np.int64)
-    block = log.block
-    known = block.time if block.known is None else block.known
-    before = np.concatenate([[0], np.cumsum(known < cutoff)])
-    return np.flatnonzero(before[block.starts[1:]] > before[block.starts[:-1]])
+    return known_before(log.block, cutoff)
 
 
 def latest_questions(log: JourneyLog, satisfaction: SatisfactionConfig) -> Int64:
@@ -66,7 +63,7 @@ def latest_questions(log: JourneyLog, satisfaction: SatisfactionConfig) -> Int64
 def score_log(
     model: SavedModel,
     log: JourneyLog,
-    cutoff: int | Int64,
+    cutoff: int | SatisfactionConfig,
     *,
     churn: ChurnConfig | None = None,
     leavers: tuple[NDArray[np.generic], Int64] | None = None,
@@ -80,8 +77,8 @@ def score_log(
     ----------
     model : SavedModel
     log : JourneyLog
-    cutoff : int or int64 array of shape (n_customers,)
-        UTC microseconds: one for all, or one for each customer of the log's block, `NOBODY` for those to leave out.
+    cutoff : int or SatisfactionConfig
+        UTC microseconds; or the survey whose latest question is each customer's own cutoff, see `latest_questions`.
     churn : ChurnConfig, optional
         How to tell who has left; None scores everyone.
     leavers : (ids, int64 array), optional
@@ -104,13 +101,16 @@ def score_log(
     """
     import pyarrow as pa
 
-    cutoffs = np.full(log.block.n_customers, NOBODY)
-    if isinstance(cutoff, int):
-        cutoffs[customers_to_score(log, cutoff, churn, leavers)] = cutoff
-    else:
-        cutoffs[:] = cutoff
-    n_rows = int((cutoffs != NOBODY).sum())
-    if not n_rows:
+    tables = []
+    with progress.step("score", log.n_customers) as advance:
+        for part in log.parts():
+            cutoffs = _cutoffs(part, cutoff, churn, leavers)
+            for first in range(0, part.n_customers, CHUNK):
+                some = cutoffs[first : first + CHUNK]
+                if (some != NOBODY).any():
+                    tables.append(_score_chunk(model, part, first, some, reasons, threads or os.cpu_count() or 1))
+                advance(len(some))
+    if not tables:
         when = format_instant(cutoff) if isinstance(cutoff, int) else "any moment"
         raise DataError(
             f"nobody to score at {when}: the log runs from {format_instant(log.first)} to {format_instant(log.last)}"
@@ -121,14 +121,21 @@ def score_log(
             )
             + ". Choose another --cutoff."
         )
-    tables = []
-    with progress.step("score", n_rows) as advance:
-        for first in range(0, log.block.n_customers, CHUNK):
-            part = cutoffs[first : first + CHUNK]
-            if (part != NOBODY).any():
-                tables.append(_score_chunk(model, log, first, part, reasons, threads or os.cpu_count() or 1))
-                advance(len(tables[-1]))
-    return pa.concat_tables(tables).combine_chunks()
+    return pa.concat_tables(tables).combine_chunks().sort_by("customer_id")
+
+
+def _cutoffs(
+    log: JourneyLog,
+    cutoff: int | SatisfactionConfig,
+    churn: ChurnConfig | None,
+    leavers: tuple[NDArray[np.generic], Int64] | None,
+) -> Int64:
+    """When to score each customer; `NOBODY` for those to leave out."""
+    if not isinstance(cutoff, int):
+        return latest_questions(log, cutoff)
+    cutoffs = np.full(log.n_customers, NOBODY)
+    cutoffs[customers_to_score(log, cutoff, churn, leavers)] = cutoff
+    return cutoffs
 
 
 def _score_chunk(

@@ -191,7 +191,7 @@ def test_a_wrong_number_of_threads_is_refused(log):
 
 
 def test_an_end_of_training_before_the_first_event_is_refused(log):
-    with pytest.raises(DataError, match="no event before the end of training"):
+    with pytest.raises(DataError, match="no event was known before"):
         JourneyFeatures().fit(log, until="2023-01-01")
     with pytest.raises(ConfigError, match="until: 'soon' is not a moment"):
         JourneyFeatures().fit(log, until="soon")

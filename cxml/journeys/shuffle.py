@@ -1,0 +1,372 @@
+"""Rows as they are read to parts of whole customers: by hash of the customer, in memory or spilled to disk."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import threading
+import weakref
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxml.errors import DataError
+from cxml.journeys.block import Int32, Int64
+from cxml.journeys.schema import MISSING, PLAIN_INTEGER_PATTERN
+
+#: Parts a log is cut into: small enough for a core's cache with some ten million events.
+N_PARTS = 64
+
+_PLAIN_INTEGER = re.compile(PLAIN_INTEGER_PATTERN)
+_MIX = np.uint64(0xD6E8FEB86659FD93)
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Some rows, those of one part beside each other.
+
+    Parameters
+    ----------
+    position : tuple of int
+        Where it stands in its source. Threads hand chunks in as they are done; a log that is sorted by time is
+        quicker to sort in its own order.
+    bounds : int64 array of shape (n_parts + 1,)
+        Where each part begins.
+    columns : dict of str to array
+        Texts as provisional codes (integers, -1 for none), stamps as int64, numbers as float64.
+    used : dict of str to int32 array
+        The provisional codes that occur.
+    text_ids : bool
+        Whether ``customer_id`` holds provisional codes instead of the ids themselves.
+    """
+
+    position: tuple[int, ...]
+    bounds: Int64
+    columns: dict[str, NDArray[Any]]
+    used: dict[str, Int32]
+    text_ids: bool
+
+    @property
+    def n(self) -> int:
+        """How many rows."""
+        return int(self.bounds[-1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return sum(column.nbytes for column in self.columns.values())
+
+
+class Words:
+    """The texts of one column, numbered as they come: provisional codes. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._code: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._latest: tuple[Any, Int32] | None = None
+
+    def codes(self, dictionary: Any) -> Int32:
+        """Give the code of every entry of an Arrow dictionary; -1 for a blank one."""
+        with self._lock:
+            if self._latest is not None and self._latest[0].equals(dictionary):  # as batch upon batch of a file does
+                return self._latest[1]
+            table = np.array([self._number(text) for text in dictionary.to_pylist()], np.int32)
+            self._latest = dictionary, table
+            return table
+
+    def _number(self, text: str | None) -> int:
+        if text is None or not text.strip(" "):
+            return -1
+        code = self._code.setdefault(text, len(self.texts))
+        if code == len(self.texts):
+            self.texts.append(text)
+        return code
+
+    def number(self, texts: Iterable[str]) -> list[int]:
+        """Give the codes of texts that are not blank."""
+        with self._lock:
+            return [self._number(text) for text in texts]
+
+
+@dataclass(slots=True)
+class Mark:
+    """What a shuffle held at some moment."""
+
+    n_chunks: int
+    sizes: list[int]
+    n_rows: int
+    used: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some rows of one part, as far as they were read together."""
+
+    columns: dict[str, NDArray[Any]]
+    text_ids: bool
+
+
+class Shuffle:
+    """Takes rows as they are read and keeps them by part.
+
+    Parameters
+    ----------
+    n_parts : int
+        How many parts.
+    budget : int, optional
+        Bytes to hold in memory; what is more goes to disk. Default: everything is held.
+    folder : path, optional
+        Where to spill; default: the system's folder for temporary files.
+    """
+
+    def __init__(self, n_parts: int = N_PARTS, budget: int | None = None, folder: str | None = None) -> None:
+        self.n_parts, self.budget, self.folder = n_parts, budget, folder
+        self.words: dict[str, Words] = {}
+        self.columns: dict[str, None] = {}
+        self.n_rows = 0
+        self._chunks: list[Chunk] = []
+        self._used: dict[str, list[Int32]] = {}
+        self._part_of_code = np.empty(0, np.uint16)
+        self._held = 0
+        self._mark: Mark | None = None
+        self._lock = threading.Lock()
+        self._spill: Path | None = None
+
+    @property
+    def is_spilled(self) -> bool:
+        """Whether some rows lie on disk."""
+        return self._spill is not None
+
+    def split(self, columns: Mapping[str, Any], position: tuple[int, ...] = ()) -> Chunk:
+        """Put the rows of a batch in the order of their parts.
+
+        Parameters
+        ----------
+        position : tuple of int
+            Where the batch stands among those of its source.
+        columns : mapping of str to array
+            Canonical columns: int64 arrays for stamps and integer ids, Arrow dictionaries for texts, float64 arrays for
+            numbers.
+
+        Returns
+        -------
+        Chunk
+        """
+        ids = columns["customer_id"]
+        text_ids = not isinstance(ids, np.ndarray)
+        part = self._parts_of_texts(ids) if text_ids else parts_of_integers(ids, self.n_parts)
+        order = np.argsort(part, kind="stable")
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(part, minlength=self.n_parts))])
+        chunk = Chunk(position, bounds, {}, {}, text_ids)
+        for name, column in columns.items():
+            if isinstance(column, np.ndarray):
+                chunk.columns[name] = column[order]
+            else:
+                codes = column.indices.fill_null(-1).to_numpy()[order]
+                table = self.words_of(name).codes(column.dictionary)
+                chunk.columns[name] = np.append(table, np.int32(-1)).astype(_narrowest(table))[codes]
+                chunk.used[name] = table[np.unique(codes[codes >= 0])]
+        return chunk
+
+    def words_of(self, name: str) -> Words:
+        """Give the texts of a column."""
+        with self._lock:
+            return self.words.setdefault(name, Words())
+
+    def _parts_of_texts(self, ids: Any) -> NDArray[np.uint16]:
+        words = self.words_of("customer_id")
+        codes = words.codes(ids.dictionary)
+        with self._lock:
+            new = words.texts[len(self._part_of_code) :]
+            self._part_of_code = np.concatenate([self._part_of_code, parts_of_texts(new, self.n_parts)])
+            part: NDArray[np.uint16] = self._part_of_code[codes][ids.indices.to_numpy()]
+        return part
+
+    def add(self, chunk: Chunk) -> None:
+        """Keep the rows of a batch."""
+        with self._lock:
+            self._chunks.append(chunk)
+            self.n_rows += chunk.n
+            self.columns |= dict.fromkeys(chunk.columns)
+            for name, codes in chunk.used.items():
+                self._used.setdefault(name, []).append(codes)
+            self._held += chunk.nbytes
+            if self.budget is not None and self._held > self.budget:
+                self._flush()
+
+    def mark(self) -> Mark:
+        """Remember what is held, for `settle` and `undo`; forgets the mark before."""
+        used = {name: len(codes) for name, codes in self._used.items()}
+        self._mark = Mark(len(self._chunks), self._sizes(), self.n_rows, used)
+        return self._mark
+
+    def settle(self, mark: Mark) -> None:
+        """Put what came after the latest mark in order; threads hand in batches as they are done."""
+        self._chunks[mark.n_chunks :] = sorted(self._chunks[mark.n_chunks :], key=lambda chunk: chunk.position)
+
+    def undo(self, mark: Mark) -> None:
+        """Forget the rows that came after the latest mark."""
+        for path, size in zip(self._files(), mark.sizes, strict=False):
+            with path.open("r+b") as file:
+                file.truncate(size)
+        del self._chunks[mark.n_chunks :]
+        self._held = sum(chunk.nbytes for chunk in self._chunks)
+        self.n_rows = mark.n_rows
+        self._used = {name: codes[: mark.used.get(name, 0)] for name, codes in self._used.items()}
+
+    def _flush(self) -> None:
+        """Write what is held to disk; rows from before the mark first, so that those behind it can be cut off."""
+        with explained(self.folder):
+            self._spill_chunks()
+        self._chunks.clear()
+        self._held = 0
+
+    def _spill_chunks(self) -> None:
+        if self._spill is None:
+            self._spill = Path(tempfile.mkdtemp(prefix="cxml-", dir=self.folder))
+            weakref.finalize(self, shutil.rmtree, self._spill, ignore_errors=True)
+            for path in self._files():
+                path.touch()
+            if self._mark is not None:
+                self._mark.sizes = self._sizes()
+        n_before = 0 if self._mark is None else self._mark.n_chunks
+        self._write(self._chunks[:n_before])
+        if self._mark is not None and n_before:
+            self._mark.n_chunks, self._mark.sizes = 0, self._sizes()
+        self._write(self._chunks[n_before:])
+
+    def _write(self, chunks: list[Chunk]) -> None:
+        for text_ids in (False, True):
+            alike = [chunk for chunk in chunks if chunk.text_ids == text_ids]
+            if not alike:
+                continue
+            for part, path in enumerate(self._files()):
+                pieces = [_piece(chunk, part) for chunk in alike]
+                names = dict.fromkeys(name for piece in pieces for name in piece.columns)
+                columns = {name: join_pieces(pieces, name, _widest(pieces, name)) for name in names}
+                with path.open("ab") as file:
+                    write_arrays(file, {f"{name}:{int(text_ids)}": values for name, values in columns.items()})
+
+    def _files(self) -> list[Path]:
+        if self._spill is None:
+            return []
+        return [self._spill / f"rows-{part:04d}" for part in range(self.n_parts)]
+
+    def _sizes(self) -> list[int]:
+        return [path.stat().st_size for path in self._files()]
+
+    def pieces(self, part: int) -> list[Piece]:
+        """Give the rows of one part, as they were read."""
+        held = [_piece(chunk, part) for chunk in self._chunks]
+        if self._spill is None:
+            return held
+        spilled = []
+        with self._files()[part].open("rb") as file:
+            while record := read_arrays(file):
+                columns = {name.rpartition(":")[0]: values for name, values in record.items()}
+                spilled.append(Piece(columns, next(iter(record)).endswith(":1")))
+        return [*spilled, *held]
+
+    def forget(self, part: int) -> None:
+        """Delete what lies on disk of one part."""
+        self._files()[part].unlink()
+
+    def store(self) -> Path:
+        """Write everything that is still held to disk, and give the folder, which lives as long as this."""
+        self._flush()
+        assert self._spill is not None
+        return self._spill
+
+    def occurring(self, name: str) -> Int32:
+        """Give the provisional codes of the texts of a column that occur in some row, ascending."""
+        found = np.zeros(len(self.words_of(name).texts) + 1, bool)  # the last entry is what -1 finds
+        for codes in self._used.get(name, []):
+            found[codes] = True
+        return np.flatnonzero(found[:-1]).astype(np.int32)
+
+
+@contextmanager
+def explained(folder: str | None) -> Iterator[None]:
+    """Say what could not be put on disk, and the mend."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"the journeys are larger than the memory they may take, and could not be put on disk in "
+            f"{folder or tempfile.gettempdir()}: {error.strerror or error}. Free some space there, name another folder "
+            "in the environment variable TMPDIR, or allow more with journeys.memory_limit."
+        ) from None
+
+
+def _narrowest(codes: Int32) -> type:
+    """Find the smallest integers that hold some codes: a log of few touchpoints takes a byte for each."""
+    most = int(codes.max(initial=0))
+    return np.int8 if most < 2**7 else np.int16 if most < 2**15 else np.int32
+
+
+def _widest(pieces: list[Piece], name: str) -> Any:
+    return np.result_type(*(piece.columns[name].dtype for piece in pieces if name in piece.columns))
+
+
+def parts_of_integers(ids: Int64, n_parts: int) -> NDArray[np.uint16]:
+    """Say to which part each customer belongs."""
+    mixed = ids.view(np.uint64) * _MIX
+    mixed >>= np.uint64(33)
+    return (mixed % np.uint64(n_parts)).astype(np.uint16)
+
+
+def parts_of_texts(texts: list[str], n_parts: int) -> NDArray[np.uint16]:
+    """Say to which part each customer belongs whose id is a text; ``"17"`` goes where 17 goes.
+
+    Examples
+    --------
+    >>> bool(parts_of_texts(["17"], 64)[0] == parts_of_integers(np.array([17]), 64)[0])
+    True
+    """
+    parts = np.array([zlib.crc32(text.encode()) % n_parts for text in texts], np.uint16)
+    plain = np.array([is_plain_integer(text) for text in texts], bool)
+    parts[plain] = parts_of_integers(np.array([int(t) for t in texts if is_plain_integer(t)], np.int64), n_parts)
+    return parts
+
+
+def is_plain_integer(text: str) -> bool:
+    """Tell whether an id may become an integer without losing a digit: ``17``, but not ``017``."""
+    return _PLAIN_INTEGER.fullmatch(text) is not None
+
+
+def join_pieces(pieces: list[Piece], name: str, dtype: Any) -> NDArray[Any]:
+    """Join a column of some pieces; missing where a piece lacks it."""
+    missing = np.nan if dtype == np.float64 else MISSING if dtype == np.int64 else -1
+    parts = [
+        piece.columns[name] if name in piece.columns else np.full(len(piece.columns["timestamp"]), missing, dtype)
+        for piece in pieces
+    ]
+    return np.concatenate([np.empty(0, dtype), *parts])
+
+
+def _piece(chunk: Chunk, part: int) -> Piece:
+    low, high = chunk.bounds[part], chunk.bounds[part + 1]
+    return Piece({name: values[low:high] for name, values in chunk.columns.items()}, chunk.text_ids)
+
+
+def write_arrays(file: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Append named arrays to a file, as one record."""
+    np.save(file, np.array(list(arrays), dtype=np.str_), allow_pickle=False)
+    for values in arrays.values():
+        np.save(file, values, allow_pickle=False)
+
+
+def read_arrays(file: Any) -> dict[str, NDArray[Any]]:
+    """Read the next record of a file; nothing at its end."""
+    if not file.peek(1):
+        return {}
+    names = np.load(file, allow_pickle=False)
+    return {str(name): np.load(file, allow_pickle=False) for name in names}
