@@ -81,6 +81,33 @@ def build(file: Path, n_events: int, n_customers: int, seed: int = 0) -> None:
     pq.write_table(pa.table(columns), file, row_group_size=1_000_000)
 
 
+def build_in_pieces(file: Path, n_events: int, n_customers: int, n_pieces: int = 20, seed: int = 0) -> None:
+    """Write as `build` does, a stretch of time after the other, so that only one is ever in memory."""
+    import pyarrow.parquet as pq
+
+    piece, start, span = file.with_suffix(".piece"), START_US, SPAN_DAYS / n_pieces * DAY_US
+    writer = None
+    for i in range(n_pieces):
+        build(piece, n_events // n_pieces, n_customers, seed + i)
+        for batch in pq.ParquetFile(piece).iter_batches(1_000_000):
+            moment = batch.column("timestamp").cast("int64").to_numpy()
+            squeezed = start + ((moment - start) / n_pieces + i * span).astype(np.int64)
+            columns = {name: batch.column(name) for name in batch.schema.names}
+            columns["timestamp"] = pa_stamps(squeezed)
+            writer = writer or pq.ParquetWriter(file, batch.schema)
+            writer.write_batch(batch.from_pydict(columns, schema=batch.schema))
+    piece.unlink()
+    if writer is not None:
+        writer.close()
+
+
+def pa_stamps(moments: Any) -> Any:
+    """Give UTC microseconds as Arrow stamps."""
+    import pyarrow as pa
+
+    return pa.array(moments, pa.timestamp("us", "UTC"))
+
+
 def cutoffs(n: int) -> list[int]:
     """Give ``n`` cutoffs 30 days apart; the last is the end of the data."""
     return [START_US + (SPAN_DAYS - 30 * back) * DAY_US for back in reversed(range(n))]
@@ -95,13 +122,16 @@ def run_floor(file: Path) -> None:
     ).fetchnumpy()
 
 
-def run_cxml(file: Path, n_cutoffs: int) -> None:
+def run_cxml(file: Path, n_cutoffs: int, memory_limit: str | None = None) -> None:
     """Read, check, learn the plan, and fill a buffer that is used again, some thousand customers at a time."""
-    for _customers, _matrix in cxml_batches(file, cutoffs(n_cutoffs)):
-        pass
+    n_rows = 0
+    for _customers, matrix in cxml_batches(file, cutoffs(n_cutoffs), memory_limit):
+        n_rows += len(matrix)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    print(json.dumps({"rows": n_rows, "columns": matrix.shape[1], "peak_gb": round(peak, 3)}))
 
 
-def cxml_batches(file: Path, at: list[int]) -> Iterator[tuple[Any, Any]]:
+def cxml_batches(file: Path, at: list[int], memory_limit: str | None = None) -> Iterator[tuple[Any, Any]]:
     """Give the ids of some customers and their rows, again and again."""
     clock = Clock()
     from cxml import read_journeys
@@ -110,7 +140,7 @@ def cxml_batches(file: Path, at: list[int]) -> Iterator[tuple[Any, Any]]:
     from cxml.journeys.block import slice_block
 
     clock.lap("imports")
-    log = read_journeys(file)
+    log = read_journeys(file, memory_limit=memory_limit)
     clock.lap("read_journeys")
     plan = learn_plan(log, WINDOWS, max_values=40)
     clock.lap("learn_plan")
@@ -227,6 +257,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "floor": ("DuckDB scan + GROUP BY of 3 sums", run_floor),
     "one": ("cxml, 1 cutoff", lambda file: run_cxml(file, 1)),
     "twelve": ("cxml, 12 cutoffs", lambda file: run_cxml(file, 12)),
+    "large": ("cxml, 12 cutoffs, memory_limit 1GB", lambda file: run_cxml(file, 12, "1GB")),
     "polars": ("Polars, 12 cutoffs", lambda file: run_polars(file, 12)),
     "verify": ("values of cxml and Polars", verify),
 }
@@ -267,6 +298,23 @@ def measure(file: Path, repeats: int, *, polars: bool) -> dict[str, Any]:
     return result
 
 
+def measure_large(data: Path, n_events: int = 100_000_000, n_customers: int = 2_000_000) -> None:
+    """Tell the time and the memory that a log larger than the memory it may take costs."""
+    file = data / f"journeys-{n_events}-{n_customers}.parquet"
+    if not file.exists():
+        print(f"building {file}")
+        aside = file.with_suffix(".part")
+        build_in_pieces(aside, n_events, n_customers)
+        aside.rename(file)
+    floor = in_fresh_process("floor", file)[0]
+    times, said = in_fresh_process("large", file)
+    result = json.loads(said)
+    size, ratio = file.stat().st_size / 1e9, times["wall"] / floor["wall"]
+    print(f"{n_events:,} events, {size:.2f} GB of Parquet; {CASES['large'][0]}")
+    print(f"{result['rows']:,} rows of {result['columns']} columns; at most {result['peak_gb']:.2f} GB of memory")
+    print(f"{times['wall']:.1f} s wall, {times['cpu']:.1f} s CPU; {ratio:.1f} times the floor ({floor['wall']:.1f} s)")
+
+
 def show(result: dict[str, Any]) -> None:
     """Print the tables."""
     print(f"\n{'whole process, median':36} {'wall s':>8} {'CPU s':>8}   all runs, wall s")
@@ -291,6 +339,7 @@ def main() -> None:
         "--data", type=Path, default=Path(tempfile.gettempdir()) / "cxml-bench", help="where to keep the file"
     )
     parser.add_argument("--no-polars", action="store_true", help="leave out the slowest case")
+    parser.add_argument("--large", action="store_true", help="only the 100 M events that are too many for memory")
     parser.add_argument("--json", type=Path, help="write the result there as well")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
@@ -299,6 +348,9 @@ def main() -> None:
         CASES[options.case][1](options.file)
         return
     options.data.mkdir(parents=True, exist_ok=True)
+    if options.large:
+        measure_large(options.data)
+        return
     file = options.data / f"journeys-{options.events}-{options.customers}.parquet"
     if not file.exists():
         print(f"building {file}")
