@@ -31,7 +31,7 @@ DAY_US = 86_400_000_000
 SPAN_DAYS = 730
 START_US = 1_640_995_200_000_000  # 2022-01-01
 WINDOWS = ("7d", "30d", "90d", "365d")
-CUSTOMERS_AT_A_TIME = 4096
+CUSTOMERS_AT_A_TIME = 1024
 TOLERANCE = 1e-6
 LIMITS = {"one / floor": "at most 5", "twelve / floor": "at most 6", "polars / twelve": "at least 8"}
 

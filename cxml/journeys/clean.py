@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cxml.journeys.canonical import RowRules
 from cxml.journeys.schema import FIRST_US, LAST_US, NUMBER_COLUMNS, TEXT_COLUMNS
-from cxml.journeys.shuffle import Shuffle
+from cxml.journeys.shuffle import Shuffle, float_values
 from cxml.journeys.stamps import local_to_utc
 from cxml.progress import Advance
 
@@ -191,8 +191,8 @@ def _columns(batch: Any, clean: CleanFile) -> dict[str, Any] | None:
     if not is_text:
         columns["customer_id"] = columns["customer_id"].to_numpy().astype(np.int64, copy=False)
     for name in clean.numbers:
-        columns[name] = columns[name].to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
-        if np.isinf(columns[name]).any():
+        columns[name] = columns[name].cast(pa.float64())
+        if np.isinf(float_values(columns[name])).any():
             return None
     return columns
 

@@ -17,11 +17,21 @@ from cxml.config import JourneysConfig
 from cxml.journeys.block import Coded, EventBlock, Int32, Int64
 from cxml.journeys.log import Facts, known_or_none
 from cxml.journeys.schema import TEXT_COLUMNS, tie_order
-from cxml.journeys.shuffle import Piece, Shuffle, is_plain_integer, join_pieces, read_arrays, write_arrays
-from cxml.journeys.sorting import Order, move_runs, total_order
+from cxml.journeys.shuffle import (
+    Piece,
+    Scratch,
+    Shuffle,
+    Slabs,
+    is_plain_integer,
+    join_pieces,
+    read_arrays,
+    write_arrays,
+)
+from cxml.journeys.sorting import move_runs, total_order
 
 #: A log of fewer events is one block at once.
 _SMALL = 1_000_000
+_LATEST = 2**62
 #: Blocks made ahead of the one that is worked on.
 _AHEAD = 2
 
@@ -41,9 +51,11 @@ class PartedEvents:
         Of each part.
     """
 
-    def __init__(self, tables: Tables, load: Callable[[int], EventBlock], ids: list[Int64], facts: list[Facts]) -> None:
+    def __init__(
+        self, tables: Tables, load: Callable[[int], EventBlock], ids: list[NDArray[Any]], facts: list[Facts]
+    ) -> None:
         self._tables, self._load, self._ids = tables, load, ids
-        self.facts = Facts.of([fact for fact in facts if len(fact.counts)])
+        self.facts = Facts.of(facts)
         everyone = np.concatenate(ids)
         self._ascending = np.argsort(everyone)
         self.customers = tables.names_of(everyone[self._ascending])
@@ -72,7 +84,7 @@ class PartedEvents:
         """Give all events as one block; from then on this is what there is."""
         if self._whole is None:
             self._whole = self._join()
-            self._load = _gone
+            self._load = _gone  # so that parts in memory are let go
         return self._whole
 
     def _join(self) -> EventBlock:
@@ -136,31 +148,30 @@ def merge(shuffle: Shuffle, config: JourneysConfig) -> PartedEvents:
     """
     tables = Tables(shuffle, config)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        if not shuffle.is_spilled:
-            found = list(pool.map(tables.order, range(shuffle.n_parts)))
-            orders, facts = [order for order, _ in found], [fact for _, fact in found]
-            events = PartedEvents(
-                tables, lambda part: tables.arrange(part, orders[part]), [o.customers for o in orders], facts
-            )
-            if shuffle.n_rows < _SMALL:
-                events.whole()
-            return events
-        folder = shuffle.store()
-        stored = list(pool.map(lambda part: _store(tables, part, folder), range(shuffle.n_parts)))
-        return PartedEvents(
-            tables,
-            lambda part: tables.read(folder / f"block-{part:04d}"),
-            [ids for ids, _ in stored],
-            [f for _, f in stored],
-        )
+        if shuffle.is_spilled:
+            folder = shuffle.store()
+            stored = list(pool.map(lambda part: _store(tables, part, folder), range(shuffle.n_parts)))
+            ids, facts = [ids for ids, _ in stored], [fact for _, fact in stored]
+            return PartedEvents(tables, lambda part: tables.read(folder / f"block-{part:04d}"), ids, facts)
+        arranged = list(pool.map(tables.arrange, range(shuffle.n_parts)))
+    shuffle.clear()
+    blocks, facts = [block for block, _ in arranged], [fact for _, fact in arranged]
+    events = PartedEvents(tables, blocks.__getitem__, list(map(_ids, blocks)), facts)
+    if shuffle.n_rows < _SMALL:
+        events.whole()
+    return events
 
 
-def _store(tables: Tables, part: int, folder: Path) -> tuple[Int64, Facts]:
+def _ids(block: EventBlock) -> NDArray[Any]:
+    return block.customers
+
+
+def _store(tables: Tables, part: int, folder: Path) -> tuple[NDArray[Any], Facts]:
     """Sort a part and write its block to disk."""
-    order, facts = tables.order(part)
-    tables.write(tables.arrange(part, order), folder / f"block-{part:04d}")
+    block, facts = tables.arrange(part)
+    tables.write(block, folder / f"block-{part:04d}")
     tables.forget(part)
-    return order.customers, facts
+    return _ids(block), facts
 
 
 class Tables:
@@ -168,6 +179,7 @@ class Tables:
 
     def __init__(self, shuffle: Shuffle, config: JourneysConfig) -> None:
         self._shuffle, self._config = shuffle, config
+        self._slabs, self._scratch = Slabs(), Scratch()
         self.keys = [n for n in tie_order(config.measures, config.attributes) if n in shuffle.columns]
         self.kept = ["timestamp", *(name for name in self.keys if name != "sequence")]
         self._texts = {*TEXT_COLUMNS, *config.attributes}
@@ -190,36 +202,45 @@ class Tables:
         return np.int64 if name in ("timestamp", "sequence", "available_at") else np.float64
 
     def column(self, pieces: list[Piece], name: str) -> NDArray[Any]:
-        """Join a column of some pieces; categories get their final codes."""
-        values = join_pieces(pieces, name, self.dtype(name))
-        return self._rank[name][values] if name in self._rank else values
+        """Join a column of some pieces, for a while; categories get their final codes."""
+        n = sum(len(piece.columns["timestamp"]) for piece in pieces)
+        values = join_pieces(pieces, name, self._scratch.room(name, n, self.dtype(name)))
+        if name not in self._rank:
+            return values
+        ranks = self._scratch.room(f"rank of {name}", n, np.int32)
+        return self._rank[name].take(values, out=ranks, mode="wrap")
 
-    def order(self, part: int) -> tuple[Order, Facts]:
-        """Find the total order of the events of a part, and what it holds."""
+    def arrange(self, part: int) -> tuple[EventBlock, Facts]:
+        """Put the events of a part in total order; its customers are numbers."""
         pieces = self._shuffle.pieces(part)
-        keys = (self.column(pieces, name) for name in self.keys)
-        time = self.column(pieces, "timestamp")
-        order = total_order(self._customers(pieces), time, keys)
-        n_repeats = len(order.repeats)
+        columns = {"timestamp": self.column(pieces, "timestamp")}
+
+        def column(name: str) -> NDArray[Any]:
+            if name not in columns:
+                columns[name] = self.column(pieces, name)
+            return columns[name]
+
+        order = total_order(self._customers(pieces), columns["timestamp"], (column(name) for name in self.keys))
+        n_rows, n_repeats = len(order.rows), len(order.repeats)
         if self._config.duplicates == "drop_exact":
             order = order.without_repeats()
-        late = self.column(pieces, "available_at") > time if "available_at" in self.keys else np.zeros(0)
-        durations = self.column(pieces, "duration") if "duration" in self.keys else np.zeros(0)
-        return order, Facts(
-            counts=np.diff(order.starts),
+        rows = self._scratch.room("rows", len(order.rows), np.intp)  # once, not for every column
+        rows[:] = order.rows
+        taken = {
+            n: column(n).take(rows, out=self._slabs.room(len(rows), np.dtype(self.dtype(n))), mode="clip")
+            for n in self.kept
+        }
+        block = self.block(order.customers, order.starts, taken)
+        durations = block.measures.get("duration", np.empty(0))
+        return block, Facts(
+            counts=np.diff(block.starts),
+            first=int(block.time.min(initial=_LATEST)),
+            last=int(block.time.max(initial=-_LATEST)),
             duplicates=n_repeats,
-            duplicates_dropped=len(time) - len(order.rows),
-            late_events=int(late[order.rows].sum()) if len(late) else 0,
-            negative_durations=int((durations[order.rows] < 0).sum()) if len(durations) else 0,
-            first=int(time.min()) if len(time) else 0,
-            last=int(time.max()) if len(time) else 0,
+            duplicates_dropped=n_rows - block.n_events,
+            late_events=0 if block.known is None else int((block.known > block.time).sum()),
+            negative_durations=int((durations < 0).sum()),
         )
-
-    def arrange(self, part: int, order: Order) -> EventBlock:
-        """Make the block of a part, its customers as numbers."""
-        pieces = self._shuffle.pieces(part)
-        columns = {name: self.column(pieces, name)[order.rows] for name in self.kept}
-        return self.block(order.customers, order.starts, columns)
 
     def write(self, block: EventBlock, path: Path) -> None:
         """Write a block to disk."""

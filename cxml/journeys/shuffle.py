@@ -25,6 +25,9 @@ from cxml.journeys.schema import MISSING, PLAIN_INTEGER_PATTERN
 N_PARTS = 64
 
 _PLAIN_INTEGER = re.compile(PLAIN_INTEGER_PATTERN)
+#: The number of a part: a byte, which sorts quickest.
+Parts = NDArray[np.uint8]
+
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -96,6 +99,37 @@ class Words:
             return [self._number(text) for text in texts]
 
 
+class Slabs(threading.local):
+    """Memory for many small arrays, in large pieces: the system hands out large ones in huge pages, much quicker."""
+
+    size = 1 << 25
+
+    def __init__(self) -> None:
+        self._slab = np.empty(0, np.uint8)
+
+    def room(self, n: int, dtype: Any) -> NDArray[Any]:
+        """Give an array that nothing is in yet."""
+        n_bytes = n * dtype.itemsize
+        if n_bytes > len(self._slab):
+            self._slab = np.empty(max(self.size, n_bytes), np.uint8)
+        taken, self._slab = self._slab[:n_bytes], self._slab[-(-n_bytes // 64) * 64 :]
+        return taken.view(dtype)
+
+
+class Scratch(threading.local):
+    """Arrays that are used again and again, one of each name in a thread."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[np.uint8]] = {}
+
+    def room(self, name: str, n: int, dtype: Any) -> NDArray[Any]:
+        """Give an array that holds nothing of worth."""
+        n_bytes = n * np.dtype(dtype).itemsize
+        if name not in self._arrays or n_bytes > len(self._arrays[name]):
+            self._arrays[name] = np.empty(n_bytes + n_bytes // 4, np.uint8)
+        return self._arrays[name][:n_bytes].view(dtype)
+
+
 @dataclass(slots=True)
 class Mark:
     """What a shuffle held at some moment."""
@@ -120,7 +154,7 @@ class Shuffle:
     Parameters
     ----------
     n_parts : int
-        How many parts.
+        How many parts, 1 to 256.
     budget : int, optional
         Bytes to hold in memory; what is more goes to disk. Default: everything is held.
     folder : path, optional
@@ -134,9 +168,10 @@ class Shuffle:
         self.n_rows = 0
         self._chunks: list[Chunk] = []
         self._used: dict[str, list[Int32]] = {}
-        self._part_of_code = np.empty(0, np.uint16)
+        self._part_of_code = np.empty(0, np.uint8)
         self._held = 0
         self._mark: Mark | None = None
+        self._slabs = Slabs()
         self._lock = threading.Lock()
         self._spill: Path | None = None
 
@@ -153,8 +188,8 @@ class Shuffle:
         position : tuple of int
             Where the batch stands among those of its source.
         columns : mapping of str to array
-            Canonical columns: int64 arrays for stamps and integer ids, Arrow dictionaries for texts, float64 arrays for
-            numbers.
+            Canonical columns: int64 arrays for stamps and integer ids, Arrow dictionaries for texts, float64 arrays,
+            NumPy's or Arrow's, for numbers.
 
         Returns
         -------
@@ -168,26 +203,39 @@ class Shuffle:
         chunk = Chunk(position, bounds, {}, {}, text_ids)
         for name, column in columns.items():
             if isinstance(column, np.ndarray):
-                chunk.columns[name] = column[order]
+                chunk.columns[name] = self._taken(column, order)
+            elif hasattr(column, "dictionary"):
+                chunk.columns[name], chunk.used[name] = self._taken_codes(name, column, order)
             else:
-                codes = column.indices.fill_null(-1).to_numpy()[order]
-                table = self.words_of(name).codes(column.dictionary)
-                chunk.columns[name] = np.append(table, np.int32(-1)).astype(_narrowest(table))[codes]
-                chunk.used[name] = table[np.unique(codes[codes >= 0])]
+                chunk.columns[name] = self._taken(float_values(column), order)
+                if column.null_count:
+                    chunk.columns[name][_is_missing(column).take(order)] = np.nan
         return chunk
+
+    def _taken(self, values: NDArray[Any], order: Int64) -> NDArray[Any]:
+        return values.take(order, out=self._slabs.room(len(order), values.dtype), mode="clip")
+
+    def _taken_codes(self, name: str, column: Any, order: Int64) -> tuple[NDArray[Any], Int32]:
+        """Give the provisional codes of an Arrow dictionary array, and those that occur."""
+        codes = column.indices.fill_null(-1).to_numpy()
+        table = self.words_of(name).codes(column.dictionary)
+        used = table[np.bincount(codes + 1, minlength=len(table) + 1)[1:] > 0]
+        narrow: NDArray[Any] = np.append(table, np.int32(-1)).astype(_narrowest(table))
+        room = self._slabs.room(len(codes), narrow.dtype)
+        return narrow.take(codes.take(order), out=room, mode="wrap"), used
 
     def words_of(self, name: str) -> Words:
         """Give the texts of a column."""
         with self._lock:
             return self.words.setdefault(name, Words())
 
-    def _parts_of_texts(self, ids: Any) -> NDArray[np.uint16]:
+    def _parts_of_texts(self, ids: Any) -> Parts:
         words = self.words_of("customer_id")
         codes = words.codes(ids.dictionary)
         with self._lock:
             new = words.texts[len(self._part_of_code) :]
             self._part_of_code = np.concatenate([self._part_of_code, parts_of_texts(new, self.n_parts)])
-            part: NDArray[np.uint16] = self._part_of_code[codes][ids.indices.to_numpy()]
+            part: Parts = self._part_of_code[codes][ids.indices.to_numpy()]
         return part
 
     def add(self, chunk: Chunk) -> None:
@@ -251,7 +299,8 @@ class Shuffle:
             for part, path in enumerate(self._files()):
                 pieces = [_piece(chunk, part) for chunk in alike]
                 names = dict.fromkeys(name for piece in pieces for name in piece.columns)
-                columns = {name: join_pieces(pieces, name, _widest(pieces, name)) for name in names}
+                n = sum(len(piece.columns["timestamp"]) for piece in pieces)
+                columns = {name: join_pieces(pieces, name, np.empty(n, _widest(pieces, name))) for name in names}
                 with path.open("ab") as file:
                     write_arrays(file, {f"{name}:{int(text_ids)}": values for name, values in columns.items()})
 
@@ -275,6 +324,10 @@ class Shuffle:
                 spilled.append(Piece(columns, next(iter(record)).endswith(":1")))
         return [*spilled, *held]
 
+    def clear(self) -> None:
+        """Let the rows go."""
+        self._chunks.clear()
+
     def forget(self, part: int) -> None:
         """Delete what lies on disk of one part."""
         self._files()[part].unlink()
@@ -291,6 +344,18 @@ class Shuffle:
         for codes in self._used.get(name, []):
             found[codes] = True
         return np.flatnonzero(found[:-1]).astype(np.int32)
+
+
+def float_values(column: Any) -> NDArray[np.float64]:
+    """Give the values of an Arrow array of float64, whatever stands where one is missing."""
+    return np.frombuffer(column.buffers()[1], np.float64)[column.offset : column.offset + len(column)]
+
+
+def _is_missing(column: Any) -> NDArray[np.bool_]:
+    bits = np.frombuffer(column.buffers()[0], np.uint8)
+    there = np.unpackbits(bits, count=column.offset + len(column), bitorder="little")
+    missing: NDArray[np.bool_] = there[column.offset :] == 0
+    return missing
 
 
 @contextmanager
@@ -316,14 +381,16 @@ def _widest(pieces: list[Piece], name: str) -> Any:
     return np.result_type(*(piece.columns[name].dtype for piece in pieces if name in piece.columns))
 
 
-def parts_of_integers(ids: Int64, n_parts: int) -> NDArray[np.uint16]:
+def parts_of_integers(ids: Int64, n_parts: int) -> Parts:
     """Say to which part each customer belongs."""
     mixed = ids.view(np.uint64) * _MIX
-    mixed >>= np.uint64(33)
-    return (mixed % np.uint64(n_parts)).astype(np.uint16)
+    mixed >>= np.uint64(32)
+    mixed *= np.uint64(n_parts)
+    mixed >>= np.uint64(32)  # the high bits, scaled to the number of parts: quicker than a remainder
+    return mixed.astype(np.uint8)
 
 
-def parts_of_texts(texts: list[str], n_parts: int) -> NDArray[np.uint16]:
+def parts_of_texts(texts: list[str], n_parts: int) -> Parts:
     """Say to which part each customer belongs whose id is a text; ``"17"`` goes where 17 goes.
 
     Examples
@@ -331,7 +398,7 @@ def parts_of_texts(texts: list[str], n_parts: int) -> NDArray[np.uint16]:
     >>> bool(parts_of_texts(["17"], 64)[0] == parts_of_integers(np.array([17]), 64)[0])
     True
     """
-    parts = np.array([zlib.crc32(text.encode()) % n_parts for text in texts], np.uint16)
+    parts = np.array([zlib.crc32(text.encode()) % n_parts for text in texts], np.uint8)
     plain = np.array([is_plain_integer(text) for text in texts], bool)
     parts[plain] = parts_of_integers(np.array([int(t) for t in texts if is_plain_integer(t)], np.int64), n_parts)
     return parts
@@ -342,14 +409,15 @@ def is_plain_integer(text: str) -> bool:
     return _PLAIN_INTEGER.fullmatch(text) is not None
 
 
-def join_pieces(pieces: list[Piece], name: str, dtype: Any) -> NDArray[Any]:
+def join_pieces(pieces: list[Piece], name: str, out: NDArray[Any]) -> NDArray[Any]:
     """Join a column of some pieces; missing where a piece lacks it."""
+    dtype = out.dtype
     missing = np.nan if dtype == np.float64 else MISSING if dtype == np.int64 else -1
     parts = [
         piece.columns[name] if name in piece.columns else np.full(len(piece.columns["timestamp"]), missing, dtype)
         for piece in pieces
     ]
-    return np.concatenate([np.empty(0, dtype), *parts])
+    return np.concatenate([np.empty(0, dtype), *parts], out=out)
 
 
 def _piece(chunk: Chunk, part: int) -> Piece:
