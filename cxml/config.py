@@ -90,7 +90,7 @@ BytesField = Annotated[
 class _Part(BaseModel):
     """A part of the tree: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, defer_build=True)
 
 
 class SourceConfig(_Part):

@@ -191,7 +191,8 @@ def _columns(batch: Any, clean: CleanFile) -> dict[str, Any] | None:
     if not is_text:
         columns["customer_id"] = columns["customer_id"].to_numpy().astype(np.int64, copy=False)
     for name in clean.numbers:
-        columns[name] = columns[name].cast(pa.float64())
+        if columns[name].type != pa.float64():
+            columns[name] = columns[name].cast(pa.float64())
         if np.isinf(float_values(columns[name])).any():
             return None
     return columns
@@ -199,10 +200,8 @@ def _columns(batch: Any, clean: CleanFile) -> dict[str, Any] | None:
 
 def _stamps(column: Any, zone: str | None) -> NDArray[np.int64] | None:
     """Give stamps as UTC microseconds; None where one is too far away to be written so."""
-    import pyarrow as pa
-
     unit, is_naive = _UNITS_US[column.type.unit], column.type.tz is None
-    stamps: NDArray[np.int64] = column.cast(pa.timestamp(column.type.unit)).view(pa.int64()).to_numpy()
+    stamps = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column)]
     if unit > 1:
         if len(stamps) and max(abs(int(stamps.min())), abs(int(stamps.max()))) > LAST_US // unit:
             return None
