@@ -135,14 +135,14 @@ def cxml_batches(file: Path, at: list[int], memory_limit: str | None = None) -> 
     """Give the ids of some customers and their rows, again and again."""
     clock = Clock()
     from cxml import read_journeys
-    from cxml.features.learn import learn_plan
+    from cxml.features.learn import Choice, learn_plan
     from cxml.features.matrix import fill_matrix
     from cxml.journeys.block import slice_block
 
     clock.lap("imports")
     log = read_journeys(file, memory_limit=memory_limit)
     clock.lap("read_journeys")
-    plan = learn_plan(log, WINDOWS, max_values=40)
+    plan = learn_plan(log, Choice(WINDOWS))
     clock.lap("learn_plan")
     buffer = np.empty((CUSTOMERS_AT_A_TIME * len(at), len(plan.columns)), np.float32)
     for block in log.blocks():

@@ -263,6 +263,15 @@ class FeaturesConfig(_Part):
         40, ge=1, le=1000, description="at most so many touchpoints and channels get columns of their own, by frequency"
     )
 
+    families: list[str] = Field(
+        default_factory=lambda: ["basic"],
+        description="which families of columns: basic, rhythm, trend, mix, service, feedback, amount, shape",
+    )
+    columns: list[str] = Field(
+        default_factory=list,
+        description="further columns, by name, such as mean__duration@touchpoint=call&channel=phone__30d",
+    )
+
     @field_validator("windows")
     @classmethod
     def _ascending(cls, windows: list[Duration]) -> list[Duration]:

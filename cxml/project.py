@@ -176,8 +176,7 @@ class Project:
     def _features(self, log: JourneyLog, until: int) -> JourneyFeatures:
         from cxml.features.frame import JourneyFeatures
 
-        windows = tuple(str(w) for w in self.config.features.windows)
-        return JourneyFeatures(windows=windows, max_values=self.config.features.max_values).fit(log, until=until)
+        return JourneyFeatures.from_config(self.config).fit(log, until=until)
 
     def train(
         self, *, out: str | os.PathLike[str] | None = None, track: bool = True, progress: Progress = SILENT

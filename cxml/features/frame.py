@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +13,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from cxml.errors import ConfigError
 from cxml.features.align import RowsByCustomer, distinct_ids, read_snapshots, refuse_other_kind
-from cxml.features.learn import learn_plan
+from cxml.features.catalogue import check_families
+from cxml.features.learn import Choice, learn_plan
 from cxml.features.matrix import fill_matrix
+from cxml.features.spec import Aggregate
 from cxml.journeys.block import Coded, CustomerTable, EventBlock
 from cxml.times import Duration, parse_instant
 
 if TYPE_CHECKING:
+    from cxml.config import ProjectConfig
     from cxml.journeys.log import JourneyLog
 
 Int64 = NDArray[np.int64]
@@ -35,6 +38,18 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     max_values : int
         At most so many values of a category get columns of their own, the most frequent ones; the others share
         ``other``.
+    families : sequence of str
+        Which families of columns, of `cxml.features.catalogue.FAMILIES`: basic, rhythm, trend, mix, service, feedback,
+        amount, shape.
+    columns : sequence of str, Aggregate or mapping
+        Further columns: their names, such as ``"mean__duration@touchpoint=call__30d"``, `Aggregate` objects, or
+        mappings with ``statistic``, ``what`` and ``window``.
+    custom : sequence of str
+        User features registered with `cxml.features.custom.register_feature`.
+    surveys : sequence of str
+        Touchpoints that carry a score.
+    scale : (float, float), optional
+        Lowest and highest score.
     n_jobs : int, optional
         Threads; default: one for each core this process may use. The numbers do not depend on it.
 
@@ -61,11 +76,44 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self,
         windows: Sequence[str] = ("7d", "30d", "90d", "365d"),
         max_values: int = 40,
+        families: Sequence[str] = ("basic",),
+        columns: Sequence[str | Aggregate | Mapping[str, Any]] = (),
+        custom: Sequence[str] = (),
+        surveys: Sequence[str] = (),
+        scale: tuple[float, float] | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.windows = windows
         self.max_values = max_values
+        self.families = families
+        self.columns = columns
+        self.custom = custom
+        self.surveys = surveys
+        self.scale = scale
         self.n_jobs = n_jobs
+
+    @classmethod
+    def from_config(cls, config: ProjectConfig) -> JourneyFeatures:
+        """Make the features of a project file.
+
+        Parameters
+        ----------
+        config : ProjectConfig
+
+        Returns
+        -------
+        JourneyFeatures
+            Not fitted yet.
+        """
+        survey = config.satisfaction
+        return cls(
+            windows=tuple(str(window) for window in config.features.windows),
+            max_values=config.features.max_values,
+            families=tuple(config.features.families),
+            columns=tuple(config.features.columns),
+            surveys=() if survey is None else (survey.touchpoint,),
+            scale=None if survey is None else survey.bounds,
+        )
 
     def fit(self, log: JourneyLog, until: Any = None) -> JourneyFeatures:
         """Learn which values and measures there are, from what was known before ``until``.
@@ -94,7 +142,16 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(self.max_values, int | np.integer) or self.max_values < 1:
             raise ConfigError(f"max_values must be a whole number from 1; it is {self.max_values!r}")
         limit = None if until is None else _instant(until, "until")
-        self.plan_ = learn_plan(log, windows, int(self.max_values), limit)
+        choice = Choice(
+            windows=windows,
+            max_values=int(self.max_values),
+            families=check_families(self.families),
+            columns=[_as_aggregate(column) for column in self.columns],
+            custom=tuple(self.custom),
+            surveys=tuple(self.surveys),
+            scale=self.scale,
+        )
+        self.plan_ = learn_plan(log, choice, limit)
         self.n_features_out_ = len(self.plan_.columns)
         return self
 
@@ -195,6 +252,19 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "plan_")
+
+
+def _as_aggregate(column: Any) -> Aggregate:
+    if isinstance(column, Aggregate):
+        return column
+    if isinstance(column, str):
+        return Aggregate.parse(column)
+    if isinstance(column, Mapping) and {"statistic"} <= set(column) <= {"statistic", "what", "window"}:
+        return Aggregate(**{"what": "", **column} if column["statistic"] == "tenure_days" else column)
+    raise ConfigError(
+        f"columns: {column!r} is no column; write its name, such as count__touchpoint=call__30d, or a mapping with "
+        "statistic, what and window"
+    )
 
 
 def _without_events(customers: NDArray[Any]) -> EventBlock:

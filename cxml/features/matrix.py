@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxml.errors import ConfigError, DataError
 from cxml.features.attributes import fill_attributes
-from cxml.features.kernel import ascends, fill_rows, first_disorder, map_codes
+from cxml.features.custom import UserFeature, fill_custom, registered
+from cxml.features.kernel import Due, ascends, fill_extended, fill_rows, first_disorder, map_codes
 from cxml.features.plan import CompiledPlan, FeaturePlan
+from cxml.features.selectors import Atom, Selector, atoms, compare, matching
 from cxml.features.spec import OTHER
-from cxml.journeys.block import CustomerTable, EventBlock
+from cxml.journeys.block import CustomerTable, EventBlock, slice_block
+
+if TYPE_CHECKING:
+    from cxml.features.annotations import AnnotationSettings
 
 Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
 #: Work is cut into ranges of customers of about so many events or snapshots, to fit a core's cache.
@@ -68,7 +75,7 @@ def fill_matrix(
     DataError
         If codes lie outside their vocabulary, or events or cutoffs do not ascend.
     ConfigError
-        If the shapes do not fit together.
+        If the shapes do not fit together, or a user feature is not registered or fails.
 
     Examples
     --------
@@ -86,8 +93,11 @@ def fill_matrix(
     if out is None:
         out = np.empty((len(cutoffs), len(plan.columns)), np.float32)
     _check_rows(plan, block, row_starts, cutoffs, rows, out)
-    bound = _Bound.build(plan.compiled, block)
-    work = partial(_fill_range, bound, block, row_starts, cutoffs, rows, out)
+    custom = [registered(name) for name in plan.custom]
+    compiled = plan.compiled
+    wanted = compiled.annotations and _lacking(compiled.annotations, block)
+    bound = None if wanted else _Bound.build(compiled, block)
+    work = partial(_fill_range, plan, custom, bound, wanted, block, row_starts, cutoffs, rows, out)
     ranges = _customer_ranges(block.starts, row_starts)
     n_threads = min(len(ranges), threads if threads is not None else _available_cores())
     if n_threads <= 1:
@@ -97,46 +107,81 @@ def fill_matrix(
         with ThreadPoolExecutor(n_threads) as pool:
             for _ in pool.map(work, ranges):
                 pass
-    fill_attributes(plan, customers, block.customers, row_starts, cutoffs, rows, out)
+    if len(cutoffs):
+        fill_attributes(plan, customers, block.customers, row_starts, cutoffs, rows, out)
     return out[: len(cutoffs)] if len(rows) == 0 else out
+
+
+class _Codes(NamedTuple):
+    """A category of a block, and what each of its codes becomes."""
+
+    name: str
+    codes: NDArray[np.int32]
+    table: NDArray[np.uint32]
+
+    def fill(self, first: int, stop: int, out: NDArray[np.uint32]) -> None:
+        n_bad = map_codes(self.codes[first:stop], self.table, out)
+        if n_bad:
+            raise _outside(self.name, n_bad, first, stop, len(self.table) - 1)
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """A condition on a block; an atom whose column the block lacks is met by no event."""
+
+    selector: Selector
+    categories: dict[Atom, _Codes]
+    measures: dict[Atom, Float64]
+    slots: tuple[int, int]
+
+    def fill(self, first: int, stop: int, out: NDArray[np.uint32]) -> None:
+        def met(atom: Atom) -> NDArray[np.bool_]:
+            if atom in self.measures:
+                return compare(self.measures[atom][first:stop], atom)
+            if atom not in self.categories:
+                return np.zeros(stop - first, bool)
+            self.categories[atom].fill(first, stop, out)
+            return np.equal(out, 1)
+
+        selected, not_selected = self.slots
+        out[:] = np.where(matching(self.selector, met), selected, not_selected)
 
 
 @dataclass(frozen=True)
 class _Bound:
-    """A plan bound to a block: for each slot column the block's codes and the table from code to slot."""
+    """A plan bound to a block: for each slot column how it follows from the block."""
 
     compiled: CompiledPlan
-    columns: tuple[tuple[str, NDArray[np.int32], NDArray[np.uint32]] | None, ...]
-    measures: tuple[NDArray[np.float64] | None, ...]
+    columns: tuple[_Codes | _Condition | None, ...]
+    measures: tuple[Float64 | None, ...]
 
     @classmethod
     def build(cls, compiled: CompiledPlan, block: EventBlock) -> _Bound:
-        columns = []
+        columns: list[_Codes | _Condition | None] = []
         for name in compiled.columns[1:]:
+            if name in compiled.conditions:
+                columns.append(_bind_condition(compiled, name, block))
+                continue
             source = "touchpoint" if name == "stage" and compiled.stages else name
             coded = block.categories.get(source)
-            slots = None if coded is None else (source, coded.codes, _slot_table(compiled, name, coded.vocabulary))
-            columns.append(slots)
+            if coded is None:
+                columns.append(None)
+            else:
+                columns.append(_Codes(source, coded.codes, _slot_table(compiled, name, coded.vocabulary)))
         return cls(compiled, tuple(columns), tuple(block.measures.get(name) for name in compiled.measures))
 
     def slots(self, first: int, stop: int) -> NDArray[np.uint32]:
         """Give the slot of each event in each column."""
         slots = np.empty((stop - first, len(self.columns) + 1), np.uint32)
         slots[:, 0] = 0
-        for column, coded in enumerate(self.columns, start=1):
-            if coded is None:
+        for column, source in enumerate(self.columns, start=1):
+            if source is None:
                 slots[:, column] = self.compiled.tables.null_slot
-                continue
-            name, codes, table = coded
-            n_bad = map_codes(codes[first:stop], table, slots[:, column])
-            if n_bad:
-                raise DataError(
-                    f"column '{name}': {n_bad:,} of {stop - first:,} events (from event {first:,}) have a code "
-                    f"outside its vocabulary of {len(table) - 1:,} values. Read the journeys again with read_journeys."
-                )
+            else:
+                source.fill(first, stop, slots[:, column])
         return slots
 
-    def values(self, first: int, stop: int) -> NDArray[np.float64]:
+    def values(self, first: int, stop: int) -> Float64:
         """Give the measures of each event."""
         values = np.empty((stop - first, len(self.measures)), np.float64)
         for column, measure in enumerate(self.measures):
@@ -154,8 +199,79 @@ def _slot_table(compiled: CompiledPlan, column: str, vocabulary: tuple[str, ...]
     return np.array([*slots, null], np.uint32)
 
 
+def _bind_condition(compiled: CompiledPlan, name: str, block: EventBlock) -> _Condition:
+    categories, measures = {}, {}
+    for atom in atoms(compiled.conditions[name]):
+        if not isinstance(atom.value, str):
+            if atom.column in block.measures:
+                measures[atom] = block.measures[atom.column]
+            continue
+        source = "touchpoint" if atom.column == "stage" and compiled.stages else atom.column
+        if source in block.categories:
+            coded = block.categories[source]
+            categories[atom] = _Codes(source, coded.codes, _atom_table(compiled, atom, coded.vocabulary))
+    slot_of = compiled.slot_of[name]
+    return _Condition(compiled.conditions[name], categories, measures, (slot_of[""], slot_of["not"]))
+
+
+def _atom_table(compiled: CompiledPlan, atom: Atom, vocabulary: tuple[str, ...]) -> NDArray[np.uint32]:
+    """Say for each value of a block's vocabulary, and at last for null, whether it meets an atom."""
+    if atom.column == "stage" and compiled.stages:
+        met = [compiled.stages.get(value) == atom.value for value in vocabulary]
+    else:
+        fitted = set(compiled.vocabularies[atom.column])
+        met = [(value if value in fitted else OTHER) == atom.value for value in vocabulary]
+    return np.array([*met, False], np.uint32)
+
+
+def _lacking(names: tuple[str, ...], block: EventBlock) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in block.categories and name not in block.measures)
+
+
+def _annotated(
+    plan: FeaturePlan, wanted: tuple[str, ...], block: EventBlock, customers: tuple[int, int]
+) -> tuple[_Bound, Due | None]:
+    """Annotate the events of some customers, bind the plan to these events, and say which measures wait."""
+    from cxml.features.annotate import annotate  # only plans that have annotations pay for the import
+
+    compiled, part = plan.compiled, slice_block(block, *customers)
+    found = annotate(part, wanted, cast("AnnotationSettings", plan.annotations))
+    for atom in (atom for condition in compiled.conditions.values() for atom in atoms(condition)):
+        if atom.column in found.due:
+            raise ConfigError(
+                f"selector '{atom}': what {atom.column} is of an event is known only later, so that it cannot select "
+                f"events. Take it as a measure instead, as in mean__{atom.column}__90d."
+            )
+    part = replace(part, categories=part.categories | found.categories, measures=part.measures | found.measures)
+    late = [name for name in compiled.measures if name in found.due]
+    due = None
+    if late:
+        measures = np.array([compiled.measures.index(name) for name in late], np.uint32)
+        due = Due(measures, np.ascontiguousarray(np.stack([found.due[name] for name in late], axis=1)))
+    return _Bound.build(compiled, part), due
+
+
+def _outside(name: str, n_bad: int, first: int, stop: int, n_values: int) -> DataError:
+    return DataError(
+        f"column '{name}': {n_bad:,} of {stop - first:,} events (from event {first:,}) have a code outside its "
+        f"vocabulary of {n_values:,} values. Read the journeys again with read_journeys."
+    )
+
+
+def _check_codes(block: EventBlock, first: int, stop: int) -> None:
+    """Refuse codes outside their vocabulary in any column: a user feature may look at all of them."""
+    for name, coded in block.categories.items():
+        codes, n_values = coded.codes[first:stop], len(coded.vocabulary)
+        n_bad = int(((codes < -1) | (codes >= n_values)).sum())
+        if n_bad:
+            raise _outside(name, n_bad, first, stop, n_values)
+
+
 def _fill_range(
-    bound: _Bound,
+    plan: FeaturePlan,
+    custom: list[UserFeature],
+    bound: _Bound | None,
+    wanted: tuple[str, ...],
     block: EventBlock,
     row_starts: Int64,
     cutoffs: Int64,
@@ -163,17 +279,31 @@ def _fill_range(
     out: Float32,
     customers: tuple[int, int],
 ) -> None:
-    first, stop = int(block.starts[customers[0]]), int(block.starts[customers[1]])
+    offset = first = int(block.starts[customers[0]])
+    stop = int(block.starts[customers[1]])
     _check_order(block, row_starts, cutoffs, customers)
     time = block.time[first:stop]
     known, order = time, _NONE
     if block.known is not None:
         known = np.maximum(time, block.known[first:stop])
         order = _order_of_knowledge(block.starts[customers[0] : customers[1] + 1] - first, known)
+    if custom:
+        _check_codes(block, first, stop)
+        fill_custom(custom, plan, block, customers, row_starts, cutoffs, rows, out)
+    compiled, due = plan.compiled, None
+    if bound is None:
+        bound, due = _annotated(plan, wanted, block, customers)
+        first, stop = 0, stop - first
+    slots, values = bound.slots(first, stop), bound.values(first, stop)
     fill_rows(
-        bound.compiled.tables, customers, block.starts, first, time, known, order,
-        bound.slots(first, stop), bound.values(first, stop), row_starts, cutoffs, rows, out,
+        compiled.tables, customers, block.starts, offset, time, known, order,
+        slots, values, due, row_starts, cutoffs, rows, out,
     )  # fmt: skip
+    if compiled.extended is not None:
+        fill_extended(
+            compiled.extended, customers, block.starts, offset, time, known, order,
+            slots, values, due, row_starts, cutoffs, rows, out,
+        )  # fmt: skip
 
 
 def _order_of_knowledge(starts: Int64, known: Int64) -> Int64:

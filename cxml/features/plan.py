@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from cxml.errors import ConfigError, nearest
-from cxml.features.kernel import FIELDS, Tables
-from cxml.features.spec import MEASURE_STATISTICS, OTHER, Aggregate
+from cxml.features.custom import check_name, registered
+from cxml.features.derive import extend
+from cxml.features.kernel import FIELDS, Extended, Tables
+from cxml.features.selectors import Selector, atoms
+from cxml.features.spec import CATEGORY_STATISTICS, FIRST_WALK_STATISTICS, MEASURE_STATISTICS, OTHER, Aggregate
+from cxml.times import Duration
+
+if TYPE_CHECKING:
+    from cxml.features.annotations import AnnotationSettings
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,19 @@ class FeaturePlan:
         Categorical columns of the journeys; each becomes ``last__NAME``, its last known value.
     customer_attributes : tuple of str
         Categorical columns of the customer table; each becomes ``last__NAME``, its value as of the cutoff.
+    alive : tuple of four float, optional
+        The parameters r, alpha (in days), a and b of the BG/NBD model, for ``p_alive``.
+    annotations : AnnotationSettings, optional
+        Where given, measures and categories that bear the name of an annotation (see
+        `cxml.features.annotations.ANNOTATIONS`) and that the journeys do not hold are computed from the events.
+    custom : tuple of str
+        User features, by the names under which the process registers them (see `cxml.features.custom`).
 
     Raises
     ------
     ConfigError
-        If two columns have one name, or a column looks at something the vocabularies do not know.
+        If two columns have one name, a column looks at something the vocabularies do not know, or ``p_alive`` lacks
+        its parameters.
 
     Examples
     --------
@@ -51,6 +66,9 @@ class FeaturePlan:
     stages: dict[str, str] = field(default_factory=dict)
     attributes: tuple[str, ...] = ()
     customer_attributes: tuple[str, ...] = ()
+    alive: tuple[float, float, float, float] | None = None
+    annotations: AnnotationSettings | None = None
+    custom: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.stages:
@@ -59,6 +77,8 @@ class FeaturePlan:
         for column, values in self.vocabularies.items():
             if len({*values, OTHER}) != len(values) + 1:
                 raise ConfigError(f"vocabulary of '{column}': values must differ from each other and from '{OTHER}'")
+        for name in self.custom:
+            check_name(name)
         names = self.columns
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -67,17 +87,31 @@ class FeaturePlan:
             self._check_column(name, f"last__{name}")
         for aggregate in self.aggregates:
             self._check_aggregate(aggregate)
+        self._check_alive()
 
     def _check_aggregate(self, aggregate: Aggregate) -> None:
-        if aggregate.column in ("all", ""):
-            return
-        self._check_column(aggregate.column, aggregate.name)
-        known = (*self.vocabularies[aggregate.column], OTHER)
-        if aggregate.value is not None and aggregate.value not in known:
-            raise ConfigError(
-                f"feature '{aggregate.name}': {aggregate.column} has no value "
-                f"'{aggregate.value}'{nearest(aggregate.value, known)}"
-            )
+        if aggregate.statistic in CATEGORY_STATISTICS:
+            self._check_column(aggregate.column, aggregate.name)
+        for atom in atoms(aggregate.condition):
+            if not isinstance(atom.value, str):
+                continue
+            self._check_column(atom.column, aggregate.name)
+            known = (*self.vocabularies[atom.column], OTHER)
+            if atom.value not in known:
+                raise ConfigError(
+                    f"feature '{aggregate.name}': {atom.column} has no value '{atom.value}'{nearest(atom.value, known)}"
+                )
+
+    def _check_alive(self) -> None:
+        asked = next((a.name for a in self.aggregates if a.statistic == "p_alive"), None)
+        if self.alive is None:
+            if asked:
+                raise ConfigError(
+                    f"feature '{asked}' needs the four parameters of the BG/NBD model; give the plan "
+                    "alive=(r, alpha, a, b)"
+                )
+        elif len(self.alive) != 4 or not all(np.isfinite(number) and number > 0 for number in self.alive):
+            raise ConfigError(f"alive must be four positive numbers (r, alpha, a, b); it is {self.alive}")
 
     def _check_column(self, column: str, name: str) -> None:
         if column not in self.vocabularies:
@@ -86,7 +120,12 @@ class FeaturePlan:
     @cached_property
     def columns(self) -> list[str]:
         """Names of all columns in order: the numeric ones, then the categorical ones."""
-        return [aggregate.name for aggregate in self.aggregates] + list(self.categorical)
+        return [*self.numeric, *self.categorical]
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        """Names of the columns that hold numbers: the aggregates, then the user features."""
+        return (*(aggregate.name for aggregate in self.aggregates), *self.custom)
 
     @property
     def categorical(self) -> tuple[str, ...]:
@@ -115,30 +154,79 @@ class FeaturePlan:
             raise ConfigError(f"'{column}' is no categorical feature{nearest(column, self.categorical)}")
         return (*self.vocabularies[column.removeprefix("last__")], OTHER)
 
-    def describe(self) -> dict[str, str]:
+    @overload
+    def describe(self) -> dict[str, str]: ...
+
+    @overload
+    def describe(self, column: str) -> str: ...
+
+    def describe(self, column: str | None = None) -> dict[str, str] | str:
         """Say in one plain sentence each what the columns hold.
+
+        Parameters
+        ----------
+        column : str, optional
+            The only one to describe.
 
         Returns
         -------
-        dict of str to str
-            Column name to sentence, in the order of ``columns``.
+        dict of str to str, or str
+            Column name to sentence, in the order of ``columns``; for one column its sentence.
+
+        Raises
+        ------
+        ConfigError
+            If the plan has no such column, or a user feature is not registered.
+
+        Examples
+        --------
+        >>> FeaturePlan((Aggregate("count", "all", "30d"),), {}).describe("count__all__30d")
+        'Number of events in the 30 days before the cutoff.'
         """
-        said = {aggregate.name: aggregate.describe() for aggregate in self.aggregates}
-        said |= {f"last__{name}": f"Last known {name} in the events before the cutoff." for name in self.attributes}
-        return said | {
-            f"last__{name}": f"The customer's {name} as the customer table has it at the cutoff."
-            for name in self.customer_attributes
+        aggregates = {aggregate.name: aggregate for aggregate in self.aggregates}
+        if column is not None and column not in self.columns:
+            raise ConfigError(f"the plan has no feature '{column}'{nearest(column, self.columns)}")
+        names = self.columns if column is None else [column]
+        said = {
+            name: self._describe(aggregates[name]) if name in aggregates else self._describe_other(name)
+            for name in names
         }
+        return said if column is None else said[column]
+
+    def _describe_other(self, name: str) -> str:
+        if name in self.custom:
+            return registered(name).sentence
+        attribute = name.removeprefix("last__")
+        if attribute in self.attributes:
+            return f"Last known {attribute} in the events before the cutoff."
+        return f"The customer's {attribute} as the customer table has it at the cutoff."
+
+    def _describe(self, aggregate: Aggregate) -> str:
+        """Say what a column holds, and what the annotations in it are."""
+        sentence = aggregate.describe()
+        names = _names_of_annotations(self, _names_in(aggregate))
+        if not names:
+            return sentence
+        from cxml.features.annotations import ANNOTATIONS
+
+        return sentence.removesuffix(".") + "".join(f"; {name}: {ANNOTATIONS[name].sentence}" for name in names) + "."
 
     def to_dict(self) -> dict[str, Any]:
         """Give the plan as JSON-able data."""
-        return {
+        data: dict[str, Any] = {
             "features": [aggregate.name for aggregate in self.aggregates],
             "vocabularies": {name: list(values) for name, values in self.vocabularies.items()},
             "stages": dict(self.stages),
             "attributes": list(self.attributes),
             "customer_attributes": list(self.customer_attributes),
         }
+        if self.alive is not None:
+            data["alive"] = list(self.alive)
+        if self.annotations is not None:
+            data["annotations"] = self.annotations.to_dict()
+        if self.custom:
+            data["custom"] = list(self.custom)
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FeaturePlan:
@@ -156,6 +244,9 @@ class FeaturePlan:
                 stages=dict(data["stages"]),
                 attributes=tuple(data["attributes"]),
                 customer_attributes=tuple(data["customer_attributes"]),
+                alive=tuple(data["alive"]) if data.get("alive") is not None else None,
+                annotations=_read_annotations(data.get("annotations")),
+                custom=tuple(data.get("custom", ())),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"this is not a feature plan: {error!r}. Train the model again.") from error
@@ -167,7 +258,30 @@ class FeaturePlan:
 
 
 def _width_us(window: str) -> int:
-    return Aggregate("count", "all", window).width_us
+    return Duration.parse(window.partition("/")[0]).us
+
+
+def _read_annotations(data: Mapping[str, Any] | None) -> AnnotationSettings | None:
+    if data is None:
+        return None
+    from cxml.features.annotations import AnnotationSettings
+
+    return AnnotationSettings.from_dict(data)
+
+
+def _names_in(aggregate: Aggregate) -> set[str]:
+    """Give the measures and categories that an aggregate looks at."""
+    names = {atom.column for atom in atoms(aggregate.condition)} | {aggregate.measure or ""}
+    return names | ({aggregate.column} if aggregate.statistic in CATEGORY_STATISTICS else set())
+
+
+def _names_of_annotations(plan: FeaturePlan, names: set[str]) -> tuple[str, ...]:
+    """Tell which of ``names`` are annotations that the plan may have computed."""
+    if plan.annotations is None:
+        return ()
+    from cxml.features.annotations import ANNOTATIONS  # only plans that have annotations pay for the import
+
+    return tuple(sorted(names & ANNOTATIONS.keys()))
 
 
 @dataclass(frozen=True)
@@ -175,7 +289,8 @@ class CompiledPlan:
     """A plan as the kernel sees it.
 
     Each selector (``all``, every fitted value and ``other`` of every column in use) is a *slot*, a small
-    number, and the last of all is null; an event is a row of slots, one for each column. Accumulators are
+    number, and the last of all is null; an event is a row of slots, one for each column. A selector that is no
+    single value (a comparison or a combination) is a column of two slots: selected, and not. Accumulators are
     *cells* of one float64 vector: a count for each slot, waste that nobody reads, then cells for distinct values,
     active days and, ``len(FIELDS)`` together, (measure, slot) pairs.
 
@@ -184,33 +299,65 @@ class CompiledPlan:
     columns : tuple of str
         What each column of the slot matrix holds; ``"all"`` is the first.
     slot_of : dict of str to dict of str to int
-        Column to value to slot; ``other`` is among the values.
+        Column to value to slot; ``other`` is among the values. Of a condition, the value ``""`` is selected.
+    conditions : dict of str to Selector
+        The columns that are conditions.
+    vocabularies : dict of str to tuple of str
+        Those of the plan.
+    annotations : tuple of str
+        Columns and measures that are to be computed from the events where a block does not hold them.
     stages : dict of str to str
         Touchpoint to stage, from which the column ``stage`` follows.
     measures : tuple of str
         What each column of the measure matrix holds.
     tables : Tables
         Arguments of the kernel.
+    extended : Extended, optional
+        Those of its second walk, where a column needs it.
     """
 
     columns: tuple[str, ...]
     slot_of: dict[str, dict[str, int]]
+    conditions: dict[str, Selector]
+    vocabularies: dict[str, tuple[str, ...]]
+    annotations: tuple[str, ...]
     stages: dict[str, str]
     measures: tuple[str, ...]
     tables: Tables
+    extended: Extended | None
 
     @classmethod
     def build(cls, plan: FeaturePlan) -> CompiledPlan:
         """Give every slot of a plan a number and every accumulator its cell."""
-        used = dict.fromkeys(("all", *(a.column for a in plan.aggregates if a.column), *plan.attributes))
+        values_of = {"all": (), **plan.vocabularies}
+        conditions = {a.column: a.condition for a in plan.aggregates if a.column not in values_of}
+        used = dict.fromkeys(("all", *(a.column for a in plan.aggregates), *plan.attributes))
         slot_of: dict[str, dict[str, int]] = {"all": {"": 0}}
         n_slots = 1
         for column in list(used)[1:]:
-            values = (*plan.vocabularies[column], OTHER)
+            values = ("", "not") if column in conditions else (*plan.vocabularies[column], OTHER)
             slot_of[column] = {value: n_slots + code for code, value in enumerate(values)}
             n_slots += len(values)
         columns = tuple(slot_of)
-        return cls(columns, slot_of, plan.stages, plan.measures, _Layout(plan, columns, slot_of, n_slots).tables())
+        names = {name for a in plan.aggregates for name in _names_in(a)}
+        return cls(
+            columns=columns,
+            slot_of=slot_of,
+            conditions=conditions,
+            vocabularies=plan.vocabularies,
+            annotations=_names_of_annotations(plan, names | set(plan.attributes)),
+            stages=plan.stages,
+            measures=plan.measures,
+            tables=_Layout(plan, columns, slot_of, n_slots).tables(),
+            extended=extend(
+                [a for a in plan.aggregates if a.statistic not in FIRST_WALK_STATISTICS],
+                columns,
+                slot_of,
+                plan.measures,
+                {name: position for position, name in enumerate(plan.columns)},
+                plan.alive,
+            ),
+        )
 
 
 class _Layout:
@@ -252,7 +399,8 @@ class _Layout:
 
     def tables(self) -> Tables:
         plan = self.plan
-        windowed = sorted((a for a in plan.aggregates if a.window), key=lambda a: a.width_us)
+        first_walk = [a for a in plan.aggregates if a.statistic in FIRST_WALK_STATISTICS]
+        windowed = sorted((a for a in first_walk if a.window), key=lambda a: a.width_us)
         sources = [self.source(a) for a in windowed]
         widths = sorted({a.width_us for a in windowed})
         since = [a for a in plan.aggregates if a.statistic == "days_since"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cxml.errors import ConfigError, nearest
+from cxml.features.selectors import Atom, Selector, parse_selector, plain_selector
 from cxml.times import Duration
 
 #: Value that stands for every category the fitted vocabulary does not hold.
@@ -14,15 +16,38 @@ OTHER = "other"
 
 #: Statistics of a measure over the selected events of a window.
 MEASURE_STATISTICS = ("count", "sum", "mean", "min", "max", "last")
+#: More of them, which look at the order, the spread or the times of the values.
+ORDER_STATISTICS = ("first", "last2", "last3", "std", "slope")
 #: Statistics of the selected events themselves.
 SELECTOR_STATISTICS = ("count", "active_days")
+#: Statistics of the days between consecutive selected events of a window.
+GAP_STATISTICS = ("longest_gap", "gap_mean", "gap_std", "burstiness")
+#: Comparisons of a window with other windows or other events, of selected events alone.
+CHANGE_STATISTICS = ("change", "acceleration", "rate", "lag")
+#: What weighs or compares selected events, or the sums of a measure over them.
+WEIGHT_STATISTICS = ("decay", "share", "ratio")
 #: Statistics of a category over the events of a window.
-CATEGORY_STATISTICS = ("distinct",)
+CATEGORY_STATISTICS = ("distinct", "entropy")
 #: Statistics over everything before the cutoff; they have no window.
-UNWINDOWED_STATISTICS = ("days_since", "tenure_days")
+UNWINDOWED_STATISTICS = ("days_since", "tenure_days", "days_since_first", "ever", "p_alive")
+#: Statistics whose window is two durations, such as ``30d/90d``.
+PAIRED_STATISTICS = ("ratio", "lag")
 STATISTICS = tuple(
-    dict.fromkeys((*MEASURE_STATISTICS, *SELECTOR_STATISTICS, *CATEGORY_STATISTICS, *UNWINDOWED_STATISTICS))
-)
+    dict.fromkeys(
+        (
+            *MEASURE_STATISTICS, *ORDER_STATISTICS, *SELECTOR_STATISTICS, *GAP_STATISTICS, *CHANGE_STATISTICS,
+            *WEIGHT_STATISTICS, *CATEGORY_STATISTICS, *UNWINDOWED_STATISTICS,
+        )
+    )
+)  # fmt: skip
+#: Statistics that the kernel's first walk computes; the others take its second one.
+FIRST_WALK_STATISTICS = frozenset({*MEASURE_STATISTICS, *SELECTOR_STATISTICS, "distinct", "days_since", "tenure_days"})
+
+_OF_MEASURES = frozenset({*MEASURE_STATISTICS, *ORDER_STATISTICS, *WEIGHT_STATISTICS})
+_OF_SELECTORS = frozenset(
+    {*SELECTOR_STATISTICS, *GAP_STATISTICS, *CHANGE_STATISTICS, *WEIGHT_STATISTICS, *UNWINDOWED_STATISTICS}
+) - {"tenure_days"}
+_OF_NOTHING = frozenset({"tenure_days", "p_alive"})
 
 _MEASURE_AT = re.compile(r"([A-Za-z_]\w*)@(.+)", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -46,11 +71,13 @@ class Aggregate:
     statistic : str
         One of `STATISTICS`.
     what : str
-        A selector (``"all"``, ``"touchpoint=call"``, ``"stage=support"``), a measure (``"value"``), a measure
-        at a selector (``"duration@stage=support"``), or for ``distinct`` a category (``"channel"``).
-        Empty for ``tenure_days``.
+        A selector (``"all"``, ``"touchpoint=call"``, ``"touchpoint=call&!channel=web"``, ``"value<0"``; see
+        `cxml.features.selectors`), a measure (``"value"``), a measure at a selector
+        (``"duration@stage=support"``), or for ``distinct`` and ``entropy`` a category (``"channel"``).
+        Empty for ``tenure_days``, and for ``p_alive`` of all events. A selector is kept as it is written shortest.
     window : str, optional
-        A duration such as ``"30d"``; None for ``days_since`` and ``tenure_days``.
+        A duration such as ``"30d"``; two with a slash between them for ``ratio`` (the short and the long window)
+        and ``lag`` (the window, and how much earlier it lies); None for what has none.
 
     Raises
     ------
@@ -63,6 +90,8 @@ class Aggregate:
     'mean__duration@stage=support__30d'
     >>> Aggregate.parse("days_since__touchpoint=call")
     Aggregate(statistic='days_since', what='touchpoint=call', window=None)
+    >>> Aggregate("ratio", "(touchpoint=call)", "30d/90d").name
+    'ratio__touchpoint=call__30d/90d'
     """
 
     statistic: str
@@ -75,30 +104,53 @@ class Aggregate:
         if (self.window is None) != (self.statistic in UNWINDOWED_STATISTICS):
             raise ConfigError(
                 f"feature '{self.name}': '{self.statistic}' "
-                + ("needs a window, such as 30d" if self.window is None else "has no window; take it away")
+                + (f"needs a window, such as {self._example}" if self.window is None else "has no window; take it away")
             )
-        if self.window is not None:
-            try:
-                Duration.parse(self.window)
-            except ValueError as error:
-                raise ConfigError(f"feature '{self.name}': {error}") from None
-        if not self._what_fits():
+        self._check_window()
+        try:
+            object.__setattr__(self, "what", self._canonical_what())
+        except ConfigError as error:
             raise ConfigError(
                 f"feature '{self.name}': '{self.what}' is nothing that '{self.statistic}' can be taken of. Write "
-                "all, COLUMN=VALUE, MEASURE or MEASURE@SELECTOR (distinct: a category; tenure_days: nothing)"
-            )
+                f"{_what_it_takes(self.statistic)}. {error}".rstrip()
+            ) from None
 
-    def _what_fits(self) -> bool:
-        if self.statistic == "tenure_days":
-            return self.what == ""
+    @property
+    def _example(self) -> str:
+        return "30d/90d" if self.statistic in PAIRED_STATISTICS else "30d"
+
+    def _check_window(self) -> None:
+        if self.window is None:
+            return
+        if (self.window.count("/") == 1) != (self.statistic in PAIRED_STATISTICS):
+            raise ConfigError(
+                f"feature '{self.name}': '{self.statistic}' takes a window such as {self._example}, not '{self.window}'"
+            )
+        try:
+            widths = self.widths_us
+        except ValueError as error:
+            raise ConfigError(f"feature '{self.name}': {error}") from None
+        if self.statistic == "ratio" and widths[0] >= widths[1]:
+            raise ConfigError(f"feature '{self.name}': write the shorter window first, as in ratio__all__30d/90d")
+
+    def _canonical_what(self) -> str:
+        """Write ``what`` as it is written shortest; ConfigError if the statistic cannot be taken of it."""
+        if self.what in ("", "all") and self.statistic in _OF_NOTHING:
+            if self.what and self.statistic == "tenure_days":
+                raise ConfigError("")
+            return ""
         if self.statistic in CATEGORY_STATISTICS:
-            return bool(_WORD.fullmatch(self.what)) and self.what != "all"
-        if self.measure is None:
-            fits = self.statistic in (*SELECTOR_STATISTICS, "days_since")
-        else:
-            fits = self.statistic in MEASURE_STATISTICS and bool(_WORD.fullmatch(self.measure))
-        column, equals, _ = self.selector.partition("=")
-        return fits and (self.selector == "all" or bool(equals and _WORD.fullmatch(column)))
+            if not _WORD.fullmatch(self.what) or self.what == "all":
+                raise ConfigError("")
+            return self.what
+        measure, selector = _split(self.statistic, self.what)
+        if self.statistic not in (_OF_SELECTORS if measure is None else _OF_MEASURES):
+            raise ConfigError("")
+        if measure is None:
+            return str(parse_selector(selector))
+        if self.statistic == "share" and "@" not in self.what:
+            raise ConfigError("A share of a measure needs the selector of the part.")
+        return f"{measure}@{parse_selector(selector)}" if "@" in self.what else measure
 
     @classmethod
     def parse(cls, name: str) -> Aggregate:
@@ -128,38 +180,41 @@ class Aggregate:
     @property
     def measure(self) -> str | None:
         """The measure it looks at; None for statistics of the events themselves."""
-        if self.statistic in (*CATEGORY_STATISTICS, *UNWINDOWED_STATISTICS, "active_days"):
-            return None
-        at = _MEASURE_AT.fullmatch(self.what)
-        if at:
-            return at[1]
-        if self.what == "all" and self.statistic in SELECTOR_STATISTICS:
-            return None
-        return None if "=" in self.what else self.what
+        return _split(self.statistic, self.what)[0]
 
     @property
     def selector(self) -> str:
-        """Which events count: ``"all"`` or ``"COLUMN=VALUE"``."""
-        if self.measure is None:
-            return self.what if self.statistic not in (*CATEGORY_STATISTICS, "tenure_days") else "all"
-        at = _MEASURE_AT.fullmatch(self.what)
-        return at[2] if at else "all"
+        """Which events count: ``"all"``, ``"COLUMN=VALUE"`` or a combination of conditions."""
+        return _split(self.statistic, self.what)[1]
+
+    @property
+    def condition(self) -> Selector:
+        """Which events count, as `cxml.features.selectors` has it."""
+        return parse_selector(self.selector)
 
     @property
     def column(self) -> str:
-        """The categorical column it reads: of the selector, or the one whose values are counted."""
-        return self.what if self.statistic in CATEGORY_STATISTICS else self.selector.partition("=")[0]
+        """What tells its events apart: a category, ``"all"``, or the selector itself where it is a combination."""
+        if self.statistic in CATEGORY_STATISTICS:
+            return self.what
+        condition = self.condition
+        return condition.column if isinstance(condition, Atom) and condition.sign == "=" else self.selector
 
     @property
     def value(self) -> str | None:
-        """The value the selector asks for; None when all events count."""
-        _, equals, value = self.selector.partition("=")
-        return value if equals else None
+        """The value the selector asks of a category; None when all events count, or a combination says which."""
+        condition = self.condition
+        return condition.value if isinstance(condition, Atom) and isinstance(condition.value, str) else None
+
+    @property
+    def widths_us(self) -> tuple[int, ...]:
+        """The one or two durations of the window in microseconds; none when there is no window."""
+        return tuple(Duration.parse(part).us for part in self.window.split("/")) if self.window else ()
 
     @property
     def width_us(self) -> int:
-        """Length of the window in microseconds; 0 when there is none."""
-        return Duration.parse(self.window).us if self.window else 0
+        """Length of the (first) window in microseconds; 0 when there is none."""
+        return self.widths_us[0] if self.window else 0
 
     def describe(self) -> str:
         """Say in one plain sentence what the column holds.
@@ -168,30 +223,91 @@ class Aggregate:
         --------
         >>> Aggregate("mean", "duration@stage=support", "30d").describe()
         "Mean duration of events with stage 'support' in the 30 days before the cutoff."
+        >>> Aggregate("lag", "touchpoint=call", "30d/365d").describe()
+        "Number of events with touchpoint 'call' in the 30 days that ended 365 days before the cutoff."
         """
-        if self.statistic == "tenure_days":
-            return "Days from the customer's first known event to the cutoff."
-        events = "events" if self.value is None else f"events with {self.column} '{self.value}'"
-        if self.statistic == "days_since":
-            what = "event" if self.value is None else f"event with {self.column} '{self.value}'"
-            return f"Days from the customer's latest {what} to the cutoff."
-        span = f"in the {_in_words(self.window or '')} before the cutoff"
-        if self.statistic == "distinct":
-            return f"Number of different values of {self.what} {span}."
-        if self.statistic == "active_days":
-            return f"Number of calendar days (UTC) with {events} {span}."
-        if self.measure is None:
-            return f"Number of {events} {span}."
-        if self.statistic == "count":
-            return f"Number of {events} that carry a {self.measure} {span}."
-        words = {"sum": "Sum of", "mean": "Mean", "min": "Smallest", "max": "Largest", "last": "Latest"}
-        return f"{words[self.statistic]} {self.measure} of {events} {span}."
+        spans = [_in_words(part) for part in (self.window or "").split("/") if part]
+        with_what = "" if self.selector == "all" else f" with {self.condition.describe()}"
+        counted = self.statistic == "count" and self.measure is not None
+        sentence = _SENTENCES["count of a measure" if counted else self.statistic].format(
+            event=f"event{with_what}",
+            events=f"events{with_what}",
+            measure=self.measure,
+            of=f"{self.measure} of events{with_what}" if self.measure else f"events{with_what}",
+            amount="number" if self.measure is None else f"sum of {self.measure}",
+            whole="all events" if self.measure is None else f"the sum of {self.measure} of all events",
+            part=f"events{with_what}" if self.measure is None else f"{self.measure} of events{with_what}",
+            category=self.what,
+            span=f"in the {spans[0]} before the cutoff" if spans else "",
+            first=spans[0] if spans else "",
+            second=spans[-1] if spans else "",
+        )
+        return sentence[0].upper() + sentence[1:]
+
+
+_SENTENCES: Mapping[str, str] = {
+    "tenure_days": "Days from the customer's first known event to the cutoff.",
+    "days_since": "Days from the customer's latest {event} to the cutoff.",
+    "days_since_first": "Days from the customer's first {event} to the cutoff.",
+    "ever": "Number of {events} at any time before the cutoff.",
+    "p_alive": "Probability that the customer is still active, by the rhythm of {events} so far (BG/NBD model).",
+    "count": "Number of {events} {span}.",
+    "count of a measure": "Number of {events} that carry a {measure} {span}.",
+    "active_days": "Number of calendar days (UTC) with {events} {span}.",
+    "distinct": "Number of different values of {category} {span}.",
+    "entropy": "How evenly the events spread over the values of {category} {span} (Shannon entropy, bits).",
+    "sum": "Sum of {of} {span}.",
+    "mean": "Mean {of} {span}.",
+    "min": "Smallest {of} {span}.",
+    "max": "Largest {of} {span}.",
+    "last": "Latest {of} {span}.",
+    "last2": "Last but one {of} {span}.",
+    "last3": "Last but two {of} {span}.",
+    "first": "Earliest {of} {span}.",
+    "std": "Standard deviation of {of} {span}.",
+    "slope": "Change per day of {of} {span} (least squares).",
+    "decay": "{amount} of {events} before the cutoff, each counting half as much for every {first} of its age.",
+    "share": "Share of {part} in {whole} {span}.",
+    "ratio": "{amount} of {events} per day in the {first} before the cutoff, over that in the {second} before it.",
+    "change": "Number of {events} {span}, less the customer's own average for as long a time.",
+    "acceleration": "How much faster the number of {events} grows from one {first} to the next than it did before.",
+    "rate": "Number of {events} per active day {span}.",
+    "lag": "Number of {events} in the {first} that ended {second} before the cutoff.",
+    "longest_gap": "Longest time in days between consecutive {events} {span}.",
+    "gap_mean": "Mean time in days between consecutive {events} {span}.",
+    "gap_std": "Standard deviation of the days between consecutive {events} {span}.",
+    "burstiness": "How bursty the {events} are {span}: -1 as a clock, 0 at random, 1 in bursts.",
+}
+
+
+def _what_it_takes(statistic: str) -> str:
+    if statistic == "tenure_days":
+        return "nothing"
+    if statistic in CATEGORY_STATISTICS:
+        return "a category such as channel"
+    selectors = ["all", "COLUMN=VALUE", "a combination such as touchpoint=call&!channel=web"]
+    measures = ["MEASURE", "MEASURE@SELECTOR"]
+    forms = (selectors if statistic in _OF_SELECTORS else []) + (measures if statistic in _OF_MEASURES else [])
+    return ", ".join(forms[:-1]) + f" or {forms[-1]}"
+
+
+@lru_cache(maxsize=65_536)
+def _split(statistic: str, what: str) -> tuple[str | None, str]:
+    """Split ``what`` into a measure, if it names one, and a selector."""
+    if statistic in CATEGORY_STATISTICS or not what:
+        return None, "all"
+    if statistic not in _OF_MEASURES or (what == "all" and statistic in _OF_SELECTORS):
+        return None, what
+    at = _MEASURE_AT.fullmatch(what)
+    if at:
+        return at[1], at[2]
+    return (what, "all") if _WORD.fullmatch(what) else (None, what)
 
 
 def _in_words(window: str) -> str:
-    unit = {"w": "week", "d": "day", "h": "hour", "m": "minute", "s": "second"}[window.strip()[-1]]
-    number = int(window.strip()[:-1])
-    return f"{number} {unit}{'' if number == 1 else 's'}"
+    number, unit = re.fullmatch(r"\s*(\d+)\s*(\w+)\s*", window).groups()  # type: ignore[union-attr]  # it is a duration
+    word = {"w": "week", "d": "day", "h": "hour", "m": "minute", "s": "second", "us": "microsecond"}[unit]
+    return f"{int(number)} {word}{'' if int(number) == 1 else 's'}"
 
 
 def default_spec(
@@ -231,7 +347,7 @@ def default_spec(
         raise ConfigError("a measure cannot be called 'all', which means every event; map it to another name")
     selectors = ["all", *_selectors(vocabularies, with_other)]
     chosen = [Aggregate("tenure_days", "", None), *(Aggregate("days_since", s, None) for s in selectors)]
-    stages = [f"stage={stage}" for stage in vocabularies.get("stage", ())]
+    stages = [plain_selector("stage", stage) for stage in vocabularies.get("stage", ())]
     for window in dict.fromkeys(str(Duration.parse(w)) for w in windows):
         chosen += [Aggregate("count", selector, window) for selector in selectors]
         chosen.append(Aggregate("active_days", "all", window))
@@ -249,6 +365,6 @@ def default_spec(
 def _selectors(vocabularies: Mapping[str, Sequence[str]], with_other: Collection[str]) -> Iterator[str]:
     for column, values in vocabularies.items():
         for value in values:
-            yield f"{column}={value}"
+            yield plain_selector(column, value)
         if column in with_other:
-            yield f"{column}={OTHER}"
+            yield plain_selector(column, OTHER)

@@ -75,8 +75,7 @@ class Study:
 
 def plan_features(log: JourneyLog, config: ProjectConfig, until: int) -> FeaturePlan:
     """Choose the features from what the log held before ``until``."""
-    windows = tuple(str(w) for w in config.features.windows)
-    return JourneyFeatures(windows=windows, max_values=config.features.max_values).fit(log, until=until).plan_
+    return JourneyFeatures.from_config(config).fit(log, until=until).plan_
 
 
 def churn_split(log: JourneyLog, config: ProjectConfig, churn: ChurnConfig) -> tuple[Int64, Split]:

@@ -5,10 +5,11 @@ import pytest
 from reference_features import DAY_US, Event, block_of, coded, reference_features, same_bits
 
 from cxml.errors import ConfigError, DataError
+from cxml.features.annotations import AnnotationSettings
 from cxml.features.matrix import _RANGE_EVENTS, fill_matrix
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import Aggregate, default_spec
-from cxml.journeys.block import Coded, EventBlock, slice_block
+from cxml.journeys.block import Coded, CustomerTable, EventBlock, slice_block
 
 VOCABULARY = ("call", "visit")
 PLAN = FeaturePlan(
@@ -131,6 +132,26 @@ def test_the_number_of_threads_does_not_change_a_bit():
     assert same_bits(one, seven).all()
 
 
+def test_annotations_and_the_second_walk_do_not_depend_on_the_threads_either():
+    block, row_starts, cutoffs = many()
+    names = (
+        "mean__gap__7d", "mean__response__30d", "count__previous=call__7d", "std__value@!touchpoint=call__30d",
+        "p_alive__touchpoint=call", "burstiness__all__30d", "ratio__value__7d/30d", "entropy__touchpoint__7d",
+    )  # fmt: skip
+    plan = FeaturePlan(
+        tuple(map(Aggregate.parse, names)),
+        {"touchpoint": VOCABULARY, "previous": VOCABULARY},
+        alive=(0.2, 4.0, 0.8, 2.4),
+        annotations=AnnotationSettings(interventions=("call",), activity=("visit",), respond_within="2d"),
+    )
+    one, three = (fill_matrix(plan, block, row_starts, cutoffs, threads=n) for n in (1, 3))
+    assert same_bits(one, three).all()
+    half = row_starts[: block.n_customers // 2 + 1]
+    first = fill_matrix(plan, slice_block(block, 0, block.n_customers // 2), half, cutoffs[: half[-1]])
+    assert same_bits(one[: half[-1]], first).all()
+    assert not np.isnan(one).any(axis=0).all()
+
+
 def test_a_slice_of_a_block_gives_the_same_rows_into_a_buffer_that_is_used_again():
     block, row_starts, cutoffs = many()
     whole = fill_matrix(PLAN, block, row_starts, cutoffs)
@@ -150,6 +171,14 @@ def test_customers_without_snapshots_and_logs_without_either_are_fine():
     assert column(PLAN, rows, "count__all__7d") == [1, 0]
     assert fill_matrix(PLAN, block, np.zeros(4, np.int64), np.empty(0, np.int64)).shape == (0, len(PLAN.columns))
     assert fill_matrix(PLAN, block_of({}), np.zeros(1, np.int64), np.empty(0, np.int64)).shape[0] == 0
+
+
+def test_no_cutoffs_leave_a_larger_buffer_as_it_is():
+    plan = FeaturePlan((Aggregate.parse("tenure_days"),), {"region": ("north",)}, customer_attributes=("region",))
+    table = CustomerTable(np.array([1]), np.array([0]), {"region": coded(["north"])})
+    out, none = np.full((3, 2), 7, np.float32), np.empty(0, np.int64)
+    fill_matrix(plan, block_of({1: [Event(0)]}), np.array([0, 0]), none, table, out=out, rows=none)
+    assert (out == 7).all()
 
 
 def test_a_plan_without_windows_works():

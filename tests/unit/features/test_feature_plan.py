@@ -6,6 +6,7 @@ import pytest
 from reference_features import DAY_US, Event, block_of
 
 from cxml.errors import ConfigError
+from cxml.features.annotations import AnnotationSettings
 from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import Aggregate, default_spec
@@ -28,6 +29,29 @@ def test_a_plan_survives_json_and_computes_the_same():
     at = np.array([DAY_US, 2 * DAY_US])
     rows = [fill_matrix(p, block, np.array([0, 2]), at) for p in (plan(), again)]
     np.testing.assert_array_equal(*rows)
+
+
+def test_a_plan_with_annotations_and_an_alive_model_survives_json():
+    settings = AnnotationSettings(contacts=("call",), transitions=("call>buy",), usual_duration={"": 60.0})
+    names = ("p_alive", "mean__gap__30d", "mean__repeat_contact@!channel='it''s'__30d", "ratio__all__7d/30d")
+    rich = FeaturePlan(
+        tuple(map(Aggregate.parse, names)), {"channel": ("it's",)}, alive=(0.2, 4, 0.8, 2.4), annotations=settings
+    )
+    again = FeaturePlan.from_dict(json.loads(json.dumps(rich.to_dict())))
+    assert again == rich
+    assert (again.columns, again.alive, again.annotations) == (list(names), (0.2, 4, 0.8, 2.4), settings)
+    assert pickle.loads(pickle.dumps(again)).compiled.annotations == ("gap", "repeat_contact")
+
+
+def test_a_plan_without_them_is_written_as_ever():
+    assert list(plan().to_dict()) == ["features", "vocabularies", "stages", "attributes", "customer_attributes"]
+    assert plan().compiled.extended is None
+
+
+@pytest.mark.parametrize("alive", [None, (1, 2, 3), (1, 2, 3, 0), (1, 2, 3, float("nan"))])
+def test_p_alive_needs_the_parameters_of_its_model(alive):
+    with pytest.raises(ConfigError, match=r"'p_alive' needs the four parameters|alive must be four positive numbers"):
+        FeaturePlan((Aggregate("p_alive", ""),), {}, alive=alive)
 
 
 def test_a_plan_survives_pickle_after_it_was_used():
@@ -54,6 +78,21 @@ def test_every_column_has_its_sentence():
     assert all(sentence.endswith(".") for sentence in said.values())
 
 
+def test_a_column_of_an_annotation_says_what_that_is():
+    names = ("std__gap__30d", "entropy__daypart__7d", "count__!daypart=night__7d", "count__all__7d")
+    spec, vocabularies = tuple(map(Aggregate.parse, names)), {"daypart": ("night",)}
+    said = FeaturePlan(spec, vocabularies, annotations=AnnotationSettings()).describe()
+    assert said["std__gap__30d"] == (
+        "Standard deviation of gap of events in the 30 days before the cutoff; gap: days since the customer's previous "
+        "event."
+    )
+    assert said["entropy__daypart__7d"].endswith("; daypart: part of the day by local time.")
+    assert said["count__!daypart=night__7d"].endswith("; daypart: part of the day by local time.")
+    assert said["count__all__7d"] == spec[-1].describe()
+    own = FeaturePlan(spec, vocabularies).describe()
+    assert own["std__gap__30d"] == spec[0].describe()
+
+
 def test_windows_ascend_by_length_and_not_by_text():
     assert plan().windows == ("7d", "90d")
     spec = tuple(Aggregate("count", "all", w) for w in ("30d", "12h", "2w"))
@@ -75,6 +114,9 @@ def test_the_stages_are_a_vocabulary_of_their_own():
         (["count__chanel=web__7d"], {"channel": ("web",)}, "unknown column 'chanel'; did you mean 'channel'"),
         (["distinct__channel__7d"], {"touchpoint": ()}, "unknown column 'channel'"),
         (["count__all__7d", "count__all__7d"], {}, "two features are called 'count__all__7d'"),
+        (["entropy__channel__7d"], {"touchpoint": ()}, "unknown column 'channel'"),
+        (["ever__!touchpoint=cal"], {"touchpoint": ("call",)}, "no value 'cal'; did you mean 'call'"),
+        (["share__value@channel=web&value<0__7d"], {}, "unknown column 'channel'"),
         ([], {"touchpoint": ("call", "other")}, "must differ from each other and from 'other'"),
         ([], {"touchpoint": ("call", "call")}, "must differ from each other"),
     ],

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxml.errors import ConfigError
+from cxml.features.selectors import plain_selector
 from cxml.features.spec import Aggregate, default_spec
 
 TOUCHPOINTS = [f"touchpoint {i}" for i in range(20)]
@@ -26,6 +27,15 @@ MEASURES = ["value", "duration", "score"]
         ("tenure_days", "tenure_days", "", None, None, "all"),
         ("active_days__all__30d", "active_days", "all", "30d", None, "all"),
         ("distinct__touchpoint__90d", "distinct", "touchpoint", "90d", None, "all"),
+        ("last2__score@channel=web__90d", "last2", "score@channel=web", "90d", "score", "channel=web"),
+        ("ratio__value__30d/90d", "ratio", "value", "30d/90d", "value", "all"),
+        ("lag__touchpoint=a/b__30d/365d", "lag", "touchpoint=a/b", "30d/365d", None, "touchpoint=a/b"),
+        ("share__value@value<0__30d", "share", "value@value<0", "30d", "value", "value<0"),
+        ("decay__all__30d", "decay", "all", "30d", None, "all"),
+        ("entropy__channel__30d", "entropy", "channel", "30d", None, "all"),
+        ("ever__touchpoint=x__30d", "ever", "touchpoint=x__30d", None, None, "touchpoint=x__30d"),
+        ("p_alive", "p_alive", "", None, None, "all"),
+        ("p_alive__touchpoint=buy", "p_alive", "touchpoint=buy", None, None, "touchpoint=buy"),
     ],
 )
 def test_a_name_says_all_of_a_column(name, statistic, what, window, measure, selector):
@@ -37,7 +47,9 @@ def test_a_name_says_all_of_a_column(name, statistic, what, window, measure, sel
 
 @given(st.text(max_size=12), st.sampled_from(["count", "active_days", "days_since"]))
 def test_any_touchpoint_name_survives_the_round_trip(touchpoint, statistic):
-    aggregate = Aggregate(statistic, f"touchpoint={touchpoint}", None if statistic == "days_since" else "30d")
+    aggregate = Aggregate(
+        statistic, plain_selector("touchpoint", touchpoint), None if statistic == "days_since" else "30d"
+    )
     assert Aggregate.parse(aggregate.name) == aggregate
     assert aggregate.value == touchpoint
 
@@ -57,6 +69,23 @@ def test_any_touchpoint_name_survives_the_round_trip(touchpoint, statistic):
         (("distinct", "touchpoint=call", "30d"), "nothing that 'distinct'"),
         (("tenure_days", "all", None), "nothing that 'tenure_days'"),
         (("days_since", "value", None), "nothing that 'days_since'"),
+        (("slop", "value", "30d"), "unknown statistic 'slop'; did you mean 'slope'"),
+        (
+            ("slope", "touchpoint=call", "30d"),
+            "nothing that 'slope' can be taken of. Write MEASURE or MEASURE@SELECTOR",
+        ),
+        (("burstiness", "value", "30d"), "nothing that 'burstiness'"),
+        (("change", "value@channel=web", "30d"), "nothing that 'change'"),
+        (("share", "value", "30d"), "A share of a measure needs the selector of the part"),
+        (("entropy", "touchpoint=call", "30d"), "nothing that 'entropy' can be taken of. Write a category"),
+        (("ever", "all", "30d"), "'ever' has no window"),
+        (("count", "value<", "30d"), "expected COLUMN=VALUE or MEASURE<NUMBER at 'value<'"),
+        (("ratio", "all", "30d"), "'ratio' takes a window such as 30d/90d, not '30d'"),
+        (("ratio", "all", None), "needs a window, such as 30d/90d"),
+        (("ratio", "all", "90d/30d"), "write the shorter window first"),
+        (("ratio", "all", "30d/30d"), "write the shorter window first"),
+        (("lag", "all", "30d/soon"), "'soon' is not a duration"),
+        (("count", "all", "30d/90d"), "'count' takes a window such as 30d, not '30d/90d'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong, message):
@@ -108,6 +137,25 @@ def test_windows_written_differently_are_one_window():
         ("count__score__30d", "Number of events that carry a score in the 30 days before the cutoff."),
         ("active_days__all__12h", "Number of calendar days (UTC) with events in the 12 hours before the cutoff."),
         ("distinct__channel__30d", "Number of different values of channel in the 30 days before the cutoff."),
+        ("std__value__30d", "Standard deviation of value of events in the 30 days before the cutoff."),
+        ("last2__score__30d", "Last but one score of events in the 30 days before the cutoff."),
+        ("slope__score__30d", "Change per day of score of events in the 30 days before the cutoff (least squares)."),
+        ("ever__channel=web", "Number of events with channel 'web' at any time before the cutoff."),
+        (
+            "share__value@value<0__30d",
+            "Share of value of events with value below 0 in the sum of value of all events in the 30 days before the "
+            "cutoff.",
+        ),
+        ("share__channel=web__1d", "Share of events with channel 'web' in all events in the 1 day before the cutoff."),
+        (
+            "ratio__all__30d/90d",
+            "Number of events per day in the 30 days before the cutoff, over that in the 90 days before it.",
+        ),
+        (
+            "decay__value__2w",
+            "Sum of value of events before the cutoff, each counting half as much for every 2 weeks of its age.",
+        ),
+        ("rate__all__30d", "Number of events per active day in the 30 days before the cutoff."),
         ("sum__value__30d", "Sum of value of events in the 30 days before the cutoff."),
     ],
 )

@@ -155,9 +155,9 @@ def test_rare_values_share_a_column(log):
 
 
 def test_it_is_a_scikit_learn_transformer(log, features):
-    params = {"windows": ["7d"], "max_values": 3, "n_jobs": 2}
+    params = {"windows": ["7d"], "max_values": 3, "families": ["basic", "trend"], "n_jobs": 2}
     copy = clone(JourneyFeatures(**params))
-    assert copy.get_params() == params
+    assert params.items() <= copy.get_params().items()
     assert copy.set_params(max_values=5).max_values == 5
     with pytest.raises(NotFittedError):
         copy.transform(log, SNAPSHOTS)
@@ -178,6 +178,12 @@ def test_threads_do_not_change_the_numbers(log, features):
         ({"windows": []}, "windows must be a list"),
         ({"windows": ["soon"]}, "windows: 'soon' is not a duration"),
         ({"max_values": 0}, "max_values must be a whole number from 1"),
+        ({"families": "basic"}, r"families must be a list, such as \[basic\]"),
+        ({"families": ["trends"]}, "unknown family of features 'trends'; did you mean 'trend'"),
+        ({"columns": ["count__touchpoint=cal__30d"]}, "touchpoint has no value 'cal'; did you mean 'call'"),
+        ({"columns": ["counts__all__30d"]}, "unknown statistic 'counts'; did you mean 'count'"),
+        ({"columns": [{"stat": "count"}]}, "is no column; write its name"),
+        ({"columns": [7]}, "7 is no column"),
     ],
 )
 def test_wrong_parameters_are_refused_at_fit(log, wrong, message):

@@ -1,0 +1,1107 @@
+"""Annotating events: what each one's past says of it, and for a few what came soon after it.
+
+The past of an event is what stands before it in the total order of its customer and was known no later than it was.
+So an annotation never depends on what becomes known after its event, and is the same at every cutoff that sees the
+event at all. Where everything is known in the order in which it happened, that past is simply all that stands before;
+elsewhere links lead from each event to the latest one of its past, over those not yet known.
+
+Every annotation is one pass over the events, and what it carries from event to event lies in a few arrays for all
+customers. Only where knowledge came out of order may an event look further: back over its session or its streak, if
+something became known between the event before it and itself, or ahead over what happened until it was known.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from math import log2
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from cxml.errors import DataError
+from cxml.features.annotations import AnnotationSettings, TransitionTable, check_annotations, score_bands
+from cxml.features.kernel import ALWAYS, DAY, ascends
+from cxml.journeys.block import Coded, EventBlock
+from cxml.journeys.schema import FIRST_US, LAST_US
+from cxml.journeys.stamps import utc_to_local
+from cxml.times import DAY_US, SECOND_US
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+Int64 = NDArray[np.int64]
+Int32 = NDArray[np.int32]
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+#: Time zones are read in pieces of so many days.
+_PIECE_US = 366 * DAY_US
+#: Codes of at most so many values an event are used as keys as they are; more are made dense first.
+_ROOMY = 4
+#: Weight, in transitions, of what follows any touchpoint against what followed this one.
+_PRIOR_TRANSITIONS = 5.0
+#: Fewer durations than this are not enough for a usual one.
+_FEWEST_DURATIONS = 20
+
+_DAYPARTS = ("afternoon", "evening", "morning", "night")
+_WEEKDAYS = ("fri", "mon", "sat", "sun", "thu", "tue", "wed")
+_QUARTER_CODES = np.array([3, 2, 0, 1], np.int32)  # of the day, from midnight
+_WEEKDAY_CODES = np.array([4, 0, 2, 3, 1, 5, 6], np.int32)  # from Thursday, 1970-01-01
+_WEEKEND_CODES = np.array([0, 0, 1, 1, 0, 0, 0], np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """Annotations of the events of a block.
+
+    Parameters
+    ----------
+    categories : dict of str to Coded
+        By name, one code an event.
+    measures : dict of str to float64 array of shape (n_events,)
+        By name; NaN where there is nothing to say.
+    due : dict of str to int64 array of shape (n_events,)
+        For the measures that wait for what comes after the event: when the value is known, UTC microseconds, never
+        before the event is. At a cutoff the value counts only if this is before it.
+    """
+
+    categories: dict[str, Coded]
+    measures: dict[str, Float64]
+    due: dict[str, Int64]
+
+
+def annotate(block: EventBlock, wanted: Collection[str], settings: AnnotationSettings) -> Annotated:
+    """Compute annotations of the events of a block.
+
+    What is said of an event depends on its past only: on the events of its customer that stand before it in the
+    total order and were known no later than it was. Columns that the block lacks are as if null throughout.
+
+    Three measures wait for what comes after the event: ``first_contact_resolved``, ``response`` and ``reaction``.
+    They look for a follower, which stands after the event in the total order, happens no later than ``within`` after
+    it, and becomes known no later than the question is settled: ``within`` after the event, or when the event itself
+    becomes known if that is later. Where there are followers, the value is due when the first of them is known (but
+    not before the event is); where there is none, when the question is settled. So whatever becomes known at or after
+    a cutoff changes no value that is due before it.
+
+    Parameters
+    ----------
+    block : EventBlock
+        The events.
+    wanted : collection of str
+        Names from `cxml.features.annotations.ANNOTATIONS`; nothing else is computed.
+    settings : AnnotationSettings
+        What the words mean.
+
+    Returns
+    -------
+    Annotated
+        What is true or false is 1 or 0.
+
+    Raises
+    ------
+    ConfigError
+        If an annotation is unknown, or a setting it needs is empty.
+    DataError
+        If the block's columns do not fit together, or codes lie outside their vocabulary.
+
+    Examples
+    --------
+    >>> block = EventBlock(np.array([7]), np.array([0, 3]), np.array([0, DAY_US, 4 * DAY_US]), None,
+    ...                    {"touchpoint": Coded(np.array([0, 1, 0], np.int32), ("call", "visit"))})
+    >>> settings = AnnotationSettings(contacts=("call",), repeat_within="5d")
+    >>> annotated = annotate(block, ["gap", "previous", "repeat_contact"], settings)
+    >>> annotated.measures["gap"].tolist(), annotated.measures["repeat_contact"].tolist()
+    ([nan, 1.0, 3.0], [0.0, nan, 1.0])
+    >>> annotated.categories["previous"].codes.tolist()
+    [-1, 0, 1]
+    """
+    check_annotations(wanted, settings)
+    events = _Events(block, settings)
+    found = Annotated({}, {}, {})
+    for name in wanted:
+        if name in _CATEGORIES:
+            found.categories[name] = _CATEGORIES[name](events)
+        elif name in _OUTCOMES:
+            found.measures[name], found.due[name] = _OUTCOMES[name](events)
+        else:
+            found.measures[name] = _MEASURES[name](events)
+    return found
+
+
+def fit_transitions(
+    blocks: Iterable[EventBlock], until: int | None = None, *, max_touchpoints: int = 100, max_transitions: int = 20
+) -> tuple[tuple[str, ...], TransitionTable]:
+    """Learn which touchpoint follows which, from the events before a moment.
+
+    P(b | a) is smoothed with what follows any touchpoint (a Dirichlet prior; MacKay and Peto 1995, "A hierarchical
+    Dirichlet language model", Natural Language Engineering 1): ``(n_ab + s p_b) / (n_a + s)`` with ``s = 5`` and
+    ``p_b = (n_b + 1) / (n + k)``, where ``k`` counts the columns of the table.
+
+    Parameters
+    ----------
+    blocks : iterable of EventBlock
+        The journeys.
+    until : int, optional
+        UTC microseconds; only events that happened and were known before count. Default: all count.
+    max_touchpoints : int
+        So many of the most frequent touchpoints have a row and a column of their own; the others share one.
+    max_transitions : int
+        How many of the most frequent transitions to name.
+
+    Returns
+    -------
+    transitions : tuple of str
+        The most frequent transitions as ``"a>b"``, ascending; ties by name. For `AnnotationSettings.transitions`.
+    table : TransitionTable
+        For `AnnotationSettings.surprise`.
+
+    Examples
+    --------
+    >>> block = EventBlock(np.array([7]), np.array([0, 3]), np.array([0, 1, 2]), None,
+    ...                    {"touchpoint": Coded(np.array([0, 1, 0], np.int32), ("call", "visit"))})
+    >>> transitions, table = fit_transitions([block])
+    >>> transitions, table.touchpoints
+    (('call>visit', 'visit>call'), ('call', 'visit'))
+    """
+    counts = _count_transitions(blocks, until)
+    seen: Counter[str] = Counter()
+    pairs: Counter[str] = Counter()
+    for (before, after), n in counts.items():
+        seen.update({before: n})
+        seen.update({after: n})
+        pairs.update({f"{before}>{after}": n})
+    touchpoints = _most_frequent(seen, max_touchpoints)
+    return _most_frequent(pairs, max_transitions), TransitionTable(touchpoints, _probabilities(counts, touchpoints))
+
+
+def fit_usual_durations(blocks: Iterable[EventBlock], until: int | None = None) -> dict[str, float]:
+    """Learn how long each touchpoint usually takes, from the events before a moment.
+
+    Parameters
+    ----------
+    blocks : iterable of EventBlock
+        The journeys.
+    until : int, optional
+        UTC microseconds; only events that happened and were known before count. Default: all count.
+
+    Returns
+    -------
+    dict of str to float
+        Median of the positive durations, each rounded to three significant digits so that memory stays bounded, of
+        every touchpoint that has at least 20 of them, and ``""`` for the median of all. Empty where there are none.
+        For `AnnotationSettings.usual_duration`.
+
+    Examples
+    --------
+    >>> block = EventBlock(np.array([7]), np.array([0, 3]), np.array([0, 1, 2]), None,
+    ...                    {"touchpoint": Coded(np.array([0, 1, 0], np.int32), ("call", "visit"))},
+    ...                    {"duration": np.array([60.0, np.nan, 180.0])})
+    >>> fit_usual_durations([block])
+    {'': 120.0}
+    """
+    counts: dict[str, Counter[float]] = {}
+    for block in blocks:
+        touchpoint, durations = block.categories["touchpoint"], block.measures.get("duration")
+        if durations is None:
+            continue
+        chosen = _before(block, until) & (durations > 0.0) & (durations < np.inf)
+        for code in np.unique(touchpoint.codes[chosen]).tolist():
+            name = touchpoint.vocabulary[code] if code >= 0 else ""
+            rounded = _three_digits(durations[chosen & (touchpoint.codes == code)])
+            values, n = np.unique(rounded, return_counts=True)
+            counts.setdefault(name, Counter()).update(dict(zip(values.tolist(), n.tolist(), strict=True)))
+    everything: Counter[float] = sum(counts.values(), Counter())
+    usual = {name: _median(found) for name, found in sorted(counts.items()) if found.total() >= _FEWEST_DURATIONS}
+    return ({"": _median(everything)} if everything else {}) | {n: seconds for n, seconds in usual.items() if n}
+
+
+def _count_transitions(blocks: Iterable[EventBlock], until: int | None) -> Counter[tuple[str, str]]:
+    counts: Counter[tuple[str, str]] = Counter()
+    for block in blocks:
+        events = _Events(block, AnnotationSettings())
+        codes, vocabulary = events.codes("touchpoint"), events.vocabulary("touchpoint")
+        before = _taken(codes, events.previous)
+        chosen = (before >= 0) & (codes >= 0) & _before(block, until)
+        pairs, n = np.unique(before[chosen] * np.int64(len(vocabulary)) + codes[chosen], return_counts=True)
+        for pair, times in zip(pairs.tolist(), n.tolist(), strict=True):
+            counts[vocabulary[pair // len(vocabulary)], vocabulary[pair % len(vocabulary)]] += times
+    return counts
+
+
+def _probabilities(
+    counts: Mapping[tuple[str, str], int], touchpoints: tuple[str, ...]
+) -> tuple[tuple[float, ...], ...]:
+    size = len(touchpoints) + 1
+    place = {touchpoint: i for i, touchpoint in enumerate(touchpoints)}
+    table = np.zeros((size, size), np.int64)
+    for (before, after), n in counts.items():
+        table[place.get(before, size - 1), place.get(after, size - 1)] += n
+    anywhere = (table.sum(axis=0) + 1.0) / (table.sum() + size)
+    smooth = (table + _PRIOR_TRANSITIONS * anywhere) / (table.sum(axis=1, keepdims=True) + _PRIOR_TRANSITIONS)
+    return tuple(tuple(min(0.0, log2(p)) for p in row) for row in smooth.tolist())
+
+
+def _most_frequent(counts: Mapping[str, int], most: int) -> tuple[str, ...]:
+    ranked = sorted((-n, name) for name, n in counts.items())
+    return tuple(sorted(name for _, name in ranked[:most]))
+
+
+def _before(block: EventBlock, until: int | None) -> Bool:
+    if until is None:
+        return np.ones(block.n_events, bool)
+    known = block.time if block.known is None else np.maximum(block.time, block.known)
+    return known < until
+
+
+def _three_digits(values: Float64) -> Float64:
+    step = 10.0 ** (np.floor(np.log10(values)) - 2.0)
+    return np.round(values / step) * step
+
+
+def _median(counts: Mapping[float, int]) -> float:
+    values = sorted(counts)
+    ends = np.cumsum([counts[value] for value in values]).tolist()
+    low, high = (values[bisect_left(ends, rank)] for rank in ((ends[-1] + 1) // 2, ends[-1] // 2 + 1))
+    return (low + high) / 2.0
+
+
+@dataclass(frozen=True)
+class _Events:
+    """A block, and what several annotations share of it."""
+
+    block: EventBlock
+    settings: AnnotationSettings
+    checked: dict[str, Int32] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n, block = self.block.n_events, self.block
+        if len(block.starts) != block.n_customers + 1 or not ascends(block.starts, n):
+            raise DataError("the block's starts do not ascend from 0 to its events; read the journeys again")
+        if block.known is not None and len(block.known) != n:
+            raise DataError(f"the block says of {len(block.known):,} of {n:,} events when they became known")
+
+    @cached_property
+    def known(self) -> Int64:
+        """When each event became known."""
+        block = self.block
+        return block.time if block.known is None else np.maximum(block.time, block.known)
+
+    @cached_property
+    def late(self) -> Int64:
+        """When each event became known; empty where that is in the order of the events."""
+        in_order = self.block.known is None or first_step_back(self.block.starts, self.known) < 0
+        return np.empty(0, np.int64) if in_order else self.known
+
+    @cached_property
+    def links(self) -> tuple[Int64, Bool]:
+        """The latest event of each one's past, and whether nothing became known between the two."""
+        previous, direct = np.empty(self.block.n_events, np.int64), np.ones(self.block.n_events, np.bool_)
+        link_events(self.block.starts, self.late, previous, direct)
+        return previous, direct
+
+    @property
+    def previous(self) -> Int64:
+        """The latest event of each one's past; -1 for none."""
+        return self.links[0]
+
+    def codes(self, column: str) -> Int32:
+        """Codes of a categorical column, which lie within its vocabulary."""
+        if column not in self.checked:
+            self.checked[column] = _checked_codes(self.block, column)
+        return self.checked[column]
+
+    def vocabulary(self, column: str) -> tuple[str, ...]:
+        """Values of a categorical column."""
+        coded = self.block.categories.get(column)
+        return () if coded is None else coded.vocabulary
+
+    def values(self, measure: str) -> Float64:
+        """Values of a measure."""
+        values = self.block.measures.get(measure)
+        if values is None:
+            return np.full(self.block.n_events, np.nan)
+        if len(values) != self.block.n_events:
+            raise DataError(f"measure '{measure}': {len(values):,} values for {self.block.n_events:,} events")
+        return values
+
+    def among(self, column: str, names: Collection[str]) -> Bool:
+        """Tell which events have one of these values."""
+        wanted = frozenset(names)
+        return cast(Bool, np.array([*(v in wanted for v in self.vocabulary(column)), False])[self.codes(column)])
+
+    @cached_property
+    def contacts(self) -> Bool:
+        """Which events are contacts."""
+        return self.among("touchpoint", self.settings.contacts)
+
+    @cached_property
+    def one_key(self) -> tuple[Int32, int]:
+        """The same key for all events of a customer."""
+        return np.zeros(self.block.n_events, np.int32), 1
+
+    @cached_property
+    def case_key(self) -> tuple[Int32, int]:
+        """A key for each case, -1 for none, and how many there are."""
+        codes, n_values = self.codes("case_id"), len(self.vocabulary("case_id"))
+        if n_values <= _ROOMY * len(codes):
+            return codes, n_values
+        keys = np.empty(len(codes), np.int32)
+        return keys, number_keys(codes, keys)
+
+    def latest(self, key: tuple[Int32, int], marked: Bool) -> Int64:
+        """For each event the latest marked one of its past with the same key; -1 for none."""
+        found = np.empty(self.block.n_events, np.int64)
+        link_marked(self.block.starts, *key, marked, self.late, found)
+        return found
+
+    def latest_of_case(self, marked: Bool) -> Int64:
+        """For each event the latest marked one of its case, or of its customer where it has no case."""
+        anywhere = self.latest(self.one_key, marked)
+        if "case_id" not in self.block.categories:
+            return anywhere
+        return np.where(self.case_key[0] >= 0, self.latest(self.case_key, marked), anywhere)
+
+    def since(self, link: Int64) -> Float64:
+        """Days from the linked event to each one; NaN for none."""
+        days = np.empty(self.block.n_events, np.float64)
+        days_between(self.block.time, link, days)
+        return days
+
+    def soon_after(self, link: Int64) -> Bool:
+        """Tell which events came soon enough after the linked one to count as a repetition."""
+        within = np.empty(self.block.n_events, np.bool_)
+        came_within(self.block.time, link, self.settings.repeat_within_us, within)
+        return within
+
+    def followed(self, key: tuple[Int32, int], asking: Bool, marked: Bool, within: int) -> tuple[Float64, Int64]:
+        """Tell which of the asking events are followed by a marked one of the same key, and when that is known."""
+        found, due = np.empty(self.block.n_events, np.float64), np.empty(self.block.n_events, np.int64)
+        find_followers(self.block.starts, *key, asking, marked, self.block.time, self.known, within, found, due)
+        return found, due
+
+    @cached_property
+    def cases(self) -> tuple[Float64, Float64]:
+        """Number of open cases, and days since the oldest of them began."""
+        block, resolved = self.block, self.values("resolved")
+        n_open, oldest = np.empty(block.n_events, np.float64), np.empty(block.n_events, np.float64)
+        before = np.empty(len(self.late), np.int64)
+        if len(before):
+            in_order: Int64 = np.empty(0, np.int64)
+            link_marked(block.starts, *self.case_key, (resolved == 0.0) | (resolved == 1.0), in_order, before)
+        follow_cases(block.starts, block.time, *self.case_key, resolved, before, self.late, n_open, oldest)
+        return n_open, oldest
+
+    @cached_property
+    def clock(self) -> tuple[Int64, Int64]:
+        """Local time in microseconds, and number of the local day."""
+        time = self.block.time
+        if self.settings.timezone == "UTC" or not len(time):
+            return time, time // DAY_US
+        first, last = (int(np.clip(end, FIRST_US, LAST_US)) for end in (time.min(), time.max()))
+        table = _zone_table(self.settings.timezone, first // _PIECE_US, (last + DAY_US) // _PIECE_US)
+        local, days = np.empty(len(time), np.int64), np.empty(len(time), np.int64)
+        read_clock(time, *table, local, days)
+        return local, days
+
+
+def _taken(codes: Int32, link: Int64) -> Int32:
+    """Codes of the linked events; -1 for none."""
+    taken = np.empty(len(codes), np.int32)
+    take_codes(codes, link, taken)
+    return taken
+
+
+def _checked_codes(block: EventBlock, column: str) -> Int32:
+    coded = block.categories.get(column)
+    if coded is None:
+        return np.full(block.n_events, -1, np.int32)
+    n_bad = count_outside(coded.codes, len(coded.vocabulary))
+    if n_bad or len(coded.codes) != block.n_events:
+        raise DataError(
+            f"column '{column}': of {len(coded.codes):,} codes for {block.n_events:,} events {n_bad:,} lie outside its "
+            f"vocabulary of {len(coded.vocabulary):,} values. Read the journeys again with read_journeys."
+        )
+    return coded.codes
+
+
+def _flags(asking: Bool, true: Bool) -> Float64:
+    """1 or 0 for those who ask, NaN for the others."""
+    return np.where(asking, true.astype(np.float64), np.nan)
+
+
+def _gap(events: _Events) -> Float64:
+    return events.since(events.previous)
+
+
+def _gap_same(events: _Events) -> Float64:
+    codes = events.codes("touchpoint")
+    key = codes, len(events.vocabulary("touchpoint"))
+    return events.since(events.latest(key, np.ones(len(codes), np.bool_)))
+
+
+def _session_position(events: _Events) -> Float64:
+    position = np.empty(events.block.n_events, np.float64)
+    gap, block = events.settings.session_gap_us, events.block
+    number_in_session(block.starts, block.time, *events.links, events.late, gap, position)
+    return position
+
+
+def _repeat_contact(events: _Events) -> Float64:
+    return _flags(events.contacts, events.soon_after(events.latest_of_case(events.contacts)))
+
+
+def _first_contact_resolved(events: _Events) -> tuple[Float64, Int64]:
+    within, contacts = events.settings.repeat_within_us, events.contacts
+    repeated, due = events.followed(events.one_key, contacts, contacts, within)
+    if "case_id" in events.block.categories:
+        in_case, case_due = events.followed(events.case_key, contacts, contacts, within)
+        has_case = events.case_key[0] >= 0
+        repeated, due = np.where(has_case, in_case, repeated), np.where(has_case, case_due, due)
+    return 1.0 - repeated, due
+
+
+def _response(events: _Events) -> tuple[Float64, Int64]:
+    asking = events.among("touchpoint", events.settings.interventions)
+    activity = events.among("touchpoint", events.settings.activity)
+    return events.followed(events.one_key, asking, activity, events.settings.respond_within_us)
+
+
+def _reaction(events: _Events) -> tuple[Float64, Int64]:
+    asking = events.among("touchpoint", events.settings.surveys)
+    return events.followed(events.one_key, asking, events.contacts, events.settings.respond_within_us)
+
+
+def _case_age(events: _Events) -> Float64:
+    first = np.empty(events.block.n_events, np.int64)
+    link_first(events.block.starts, *events.case_key, events.late, first)
+    return events.since(first)
+
+
+def _handle_ratio(events: _Events) -> Float64:
+    usual, vocabulary = events.settings.usual_duration, events.vocabulary("touchpoint")
+    rest = usual.get("", np.nan)
+    by_code = np.array([*(usual.get(touchpoint, rest) for touchpoint in vocabulary), rest])
+    return cast(Float64, events.values("duration") / by_code[events.codes("touchpoint")])
+
+
+def _handoff(events: _Events) -> Float64:
+    channel = events.codes("channel")
+    before = _taken(channel, events.latest(events.case_key, np.ones(len(channel), np.bool_)))
+    return _flags((channel >= 0) & (before >= 0), channel != before)
+
+
+def _escalation(events: _Events) -> Float64:
+    channel = events.codes("channel")
+    alone = events.among("channel", events.settings.self_service)
+    return _flags(events.contacts & (channel >= 0) & ~alone, events.soon_after(events.latest_of_case(alone)))
+
+
+def _loop(events: _Events) -> Float64:
+    looped = np.empty(events.block.n_events, np.float64)
+    find_loops(events.block.starts, events.codes("touchpoint"), *events.links, events.late, looped)
+    return looped
+
+
+def _surprise(events: _Events) -> Float64:
+    codes, vocabulary = events.codes("touchpoint"), events.vocabulary("touchpoint")
+    place, bits = events.settings.surprise_places, events.settings.surprise_bits
+    by_code = np.array([*(place.get(touchpoint, len(place)) for touchpoint in vocabulary), -1], np.int32)
+    surprise = np.empty(len(codes), np.float64)
+    look_up_pairs(by_code[_taken(codes, events.previous)], by_code[codes], bits, surprise)
+    return surprise
+
+
+def _streak(events: _Events) -> Float64:
+    streak = np.empty(events.block.n_events, np.float64)
+    count_days(events.block.starts, events.clock[1], *events.links, events.late, streak)
+    return streak
+
+
+def _previous(events: _Events) -> Coded:
+    return Coded(_taken(events.codes("touchpoint"), events.previous), events.vocabulary("touchpoint"))
+
+
+def _transition(events: _Events) -> Coded:
+    codes, vocabulary = events.codes("touchpoint"), events.vocabulary("touchpoint")
+    place = {touchpoint: code for code, touchpoint in enumerate(vocabulary)}
+    values = tuple(sorted({*events.settings.transitions, "other"}))
+    named = [
+        (place[pair[:at]], place[pair[at + 1 :]], values.index(pair))
+        for pair in events.settings.transitions
+        for at in range(len(pair))
+        if pair[at] == ">" and pair[:at] in place and pair[at + 1 :] in place
+    ]
+    row_of, n_rows = _numbered([before for before, _, _ in named], len(vocabulary))
+    column_of, n_columns = _numbered([after for _, after, _ in named], len(vocabulary))
+    table = np.full((n_rows + 1, n_columns + 1), values.index("other"), np.int32)
+    for before, after, value in named:
+        table[row_of[before], column_of[after]] = value
+    found = np.empty(len(codes), np.int32)
+    code_pairs(_taken(codes, events.previous), codes, row_of, column_of, table, found)
+    return Coded(found, values)
+
+
+def _numbered(codes: list[int], n_values: int) -> tuple[Int32, int]:
+    """Give each of these codes a number from 0, and all others the one behind."""
+    distinct = sorted(set(codes))
+    number = np.full(n_values, len(distinct), np.int32)
+    number[distinct] = np.arange(len(distinct))
+    return number, len(distinct)
+
+
+def _daypart(events: _Events) -> Coded:
+    return Coded(_QUARTER_CODES[events.clock[0] % DAY_US // (DAY_US // 4)], _DAYPARTS)
+
+
+def _weekday(events: _Events) -> Coded:
+    return Coded(_WEEKDAY_CODES[events.clock[0] // DAY_US % 7], _WEEKDAYS)
+
+
+def _weekend(events: _Events) -> Coded:
+    return Coded(_WEEKEND_CODES[events.clock[0] // DAY_US % 7], ("no", "yes"))
+
+
+def _score_band(events: _Events) -> Coded:
+    scale, score = cast(tuple[float, float], events.settings.scale), events.values("score")
+    last_low, last_mid, names = score_bands(scale)
+    values = tuple(sorted(names))
+    low, mid, high = (np.int32(values.index(name)) for name in names)
+    band = np.where(score <= last_low, low, np.where(score <= last_mid, mid, high))
+    return Coded(np.where((score >= scale[0]) & (score <= scale[1]), band, np.int32(-1)), values)
+
+
+def _value_sign(events: _Events) -> Coded:
+    value = events.values("value")
+    sign = np.where(value < 0.0, np.int32(0), np.where(value > 0.0, np.int32(1), np.int32(2)))
+    return Coded(np.where(np.isnan(value), np.int32(-1), sign), ("negative", "positive", "zero"))
+
+
+_MEASURES: dict[str, Callable[[_Events], Float64]] = {
+    "gap": _gap,
+    "gap_same": _gap_same,
+    "session_position": _session_position,
+    "repeat_contact": _repeat_contact,
+    "case_age": _case_age,
+    "open_cases": lambda events: events.cases[0],
+    "oldest_open_case": lambda events: events.cases[1],
+    "handle_ratio": _handle_ratio,
+    "handoff": _handoff,
+    "escalation": _escalation,
+    "loop": _loop,
+    "surprise": _surprise,
+    "streak": _streak,
+}
+_OUTCOMES: dict[str, Callable[[_Events], tuple[Float64, Int64]]] = {
+    "first_contact_resolved": _first_contact_resolved,
+    "response": _response,
+    "reaction": _reaction,
+}
+_CATEGORIES: dict[str, Callable[[_Events], Coded]] = {
+    "previous": _previous,
+    "transition": _transition,
+    "daypart": _daypart,
+    "weekend": _weekend,
+    "weekday": _weekday,
+    "score_band": _score_band,
+    "value_sign": _value_sign,
+}
+
+
+@lru_cache(maxsize=256)
+def _zone_table(zone: str, first: int, last: int) -> tuple[Int64, Int64, Int64]:
+    """Offsets of a zone over some pieces of time.
+
+    Returns when each offset ends (the last one never), the offsets, and the local day on which the next one begins:
+    a clock that is turned back over midnight takes the new day back, which then begins when it comes for good.
+    """
+    start = first * _PIECE_US
+    changes = [change for piece in range(first, last + 1) for change in _zone_changes(zone, piece)]
+    offsets = [utc_to_local(start, zone) - start, *(offset for _, offset in changes)]
+    next_days = [(moment + offset) // DAY_US for moment, offset in changes]
+    ends = [moment for moment, _ in changes]
+    return np.array([*ends, ALWAYS]), np.array(offsets, np.int64), np.array([*next_days, ALWAYS])
+
+
+@lru_cache(maxsize=4096)
+def _zone_changes(zone: str, piece: int) -> list[tuple[int, int]]:
+    """Moments within one piece of time at which the offset of a zone changes, and the new offsets."""
+
+    def offset(us: int) -> int:
+        return utc_to_local(us, zone) - us
+
+    found = []
+    for begin in range(piece * _PIECE_US, (piece + 1) * _PIECE_US, DAY_US):
+        low, high = begin, begin + DAY_US
+        if offset(low) == offset(high):
+            continue
+        while high - low > SECOND_US:
+            middle = (low + high) // 2 // SECOND_US * SECOND_US
+            low, high = (middle, high) if offset(middle) == offset(begin) else (low, middle)
+        found.append((high, offset(high)))
+    return found
+
+
+def _compiled(**options: Any) -> Callable[[_F], _F]:
+    """Compile without the GIL, once per machine; division by zero follows IEEE."""
+    return cast(Callable[[_F], _F], numba.njit(cache=True, nogil=True, error_model="numpy", **options))
+
+
+@_compiled()
+def first_step_back(starts: Int64, known: Int64) -> int:
+    """Find the first event of a customer that was known before the one in front of it; -1 when there is none."""
+    for customer in range(starts.size - 1):
+        for i in range(starts[customer] + 1, starts[customer + 1]):
+            if known[i] < known[i - 1]:
+                return i
+    return -1
+
+
+@_compiled()
+def link_events(starts: Int64, known: Int64, previous: Int64, direct: Bool) -> None:
+    """Fill ``previous`` with the latest event of each one's past, -1 for none.
+
+    ``direct`` tells whether the past is that of the previous event and this one itself, and nothing else.
+    ``known`` is empty where everything is known in order.
+    """
+    for customer in range(starts.size - 1):
+        low, high = starts[customer], starts[customer + 1]
+        in_order = True
+        for i in range(low, high):
+            if known.size and i > low:
+                in_order &= known[i] >= known[i - 1]
+            previous[i] = i - 1 if i > low else -1
+            direct[i] = True
+        if not in_order:
+            _link_late(low, high, known, previous, direct)
+
+
+@_compiled()
+def _link_late(low: int, high: int, known: Int64, previous: Int64, direct: Bool) -> None:
+    """Link the events of a customer that were not known in order.
+
+    An event that was known after a later one is no event's latest any more, so each is passed over only once. How
+    many events each one's past holds is counted in a tree of partial sums over the order of knowledge (Fenwick 1994,
+    "A new data structure for cumulative frequency tables", Software: Practice and Experience 24).
+    """
+    n = high - low
+    rank = np.empty(n, np.int64)
+    rank[np.argsort(known[low:high], kind="mergesort")] = np.arange(n)
+    sums = np.zeros(n + 1, np.int64)
+    size = np.empty(n, np.int64)
+    for i in range(low, high):
+        p = i - 1 if i > low else np.int64(-1)
+        while p >= 0 and known[p] > known[i]:
+            p = previous[p]
+        previous[i] = p
+        n_past, k = 0, rank[i - low]
+        while k > 0:
+            n_past += sums[k]
+            k &= k - 1
+        size[i - low] = n_past
+        direct[i] = n_past == (size[p - low] + 1 if p >= 0 else 0)
+        k = rank[i - low] + 1
+        while k <= n:
+            sums[k] += 1
+            k += k & -k
+
+
+@_compiled()
+def link_marked(starts: Int64, keys: Int32, n_keys: int, marked: Bool, known: Int64, found: Int64) -> None:
+    """Fill ``found`` with the latest marked event of each one's past that has the same key; -1 for none.
+
+    The links of the marked events are a chain from which those known after a later one fall out.
+    """
+    last = np.full(n_keys, -1, np.int64)
+    for customer in range(starts.size - 1):
+        low = starts[customer]
+        for i in range(low, starts[customer + 1]):
+            key = keys[i]
+            if key < 0:
+                found[i] = -1
+                continue
+            p = last[key]
+            if p < low:
+                p = np.int64(-1)
+            if known.size:
+                while p >= 0 and known[p] > known[i]:
+                    p = found[p]
+            found[i] = p
+            if marked[i]:
+                last[key] = i
+
+
+@_compiled()
+def link_first(starts: Int64, keys: Int32, n_keys: int, known: Int64, first: Int64) -> None:
+    """Fill ``first`` with the first event of each one's past and itself that has the same key; -1 without a key.
+
+    Of each key the events known before all earlier ones make a chain; the first of it known in time is the answer.
+    """
+    head, tail = np.full(n_keys, -1, np.int64), np.empty(n_keys, np.int64)
+    after = np.empty(known.size, np.int64)
+    for customer in range(starts.size - 1):
+        low = starts[customer]
+        for i in range(low, starts[customer + 1]):
+            key = keys[i]
+            if key < 0:
+                first[i] = -1
+                continue
+            if head[key] < low:
+                head[key] = tail[key] = i
+            elif known.size and known[i] < known[tail[key]]:
+                after[tail[key]] = i
+                tail[key] = i
+            p = head[key]
+            if known.size:
+                while known[p] > known[i]:
+                    p = after[p]
+            first[i] = p
+
+
+@_compiled()
+def number_keys(codes: Int32, keys: Int32) -> int:
+    """Fill ``keys`` with numbers from 0, one for each different code, -1 for -1; return how many there are."""
+    size = 16
+    while size < 2 * codes.size:
+        size *= 2
+    held, number = np.full(size, -1, np.int32), np.empty(size, np.int32)
+    n_keys = 0
+    for i in range(codes.size):
+        if codes[i] < 0:
+            keys[i] = -1
+            continue
+        place = (np.int64(codes[i]) * 2654435769 >> 7) & (size - 1)
+        while held[place] >= 0 and held[place] != codes[i]:
+            place = (place + 1) & (size - 1)
+        if held[place] < 0:
+            held[place], number[place] = codes[i], n_keys
+            n_keys += 1
+        keys[i] = number[place]
+    return n_keys
+
+
+@_compiled()
+def count_outside(codes: Int32, n_values: int) -> int:
+    """Count the codes that are neither -1 nor an index of a vocabulary."""
+    n_bad = 0
+    for i in range(codes.size):
+        n_bad += codes[i] < -1 or codes[i] >= n_values
+    return n_bad
+
+
+@_compiled()
+def take_codes(codes: Int32, link: Int64, taken: Int32) -> None:
+    """Fill ``taken`` with the codes of the linked events; -1 for none."""
+    for i in range(codes.size):
+        taken[i] = codes[link[i]] if link[i] >= 0 else -1
+
+
+@_compiled()
+def days_between(time: Int64, link: Int64, days: Float64) -> None:
+    """Fill ``days`` with the days from the linked event to each one; NaN for none."""
+    for i in range(time.size):
+        days[i] = (time[i] - time[link[i]]) / DAY if link[i] >= 0 else np.nan
+
+
+@_compiled()
+def came_within(time: Int64, link: Int64, within: int, came: Bool) -> None:
+    """Tell which events came no later than ``within`` after the linked one."""
+    for i in range(time.size):
+        came[i] = link[i] >= 0 and time[i] - time[link[i]] <= within
+
+
+@_compiled()
+def look_up_pairs(row: Int32, column: Int32, table: Float64, found: Float64) -> None:
+    """Fill ``found`` with what the table has for each pair; NaN where one of them is negative."""
+    for i in range(row.size):
+        found[i] = table[row[i], column[i]] if row[i] >= 0 and column[i] >= 0 else np.nan
+
+
+@_compiled()
+def code_pairs(before: Int32, after: Int32, row_of: Int32, column_of: Int32, table: Int32, found: Int32) -> None:
+    """Fill ``found`` with the code the table has for each pair; -1 where one of them is missing."""
+    for i in range(before.size):
+        both = before[i] >= 0 and after[i] >= 0
+        found[i] = table[row_of[before[i]], column_of[after[i]]] if both else -1
+
+
+@_compiled()
+def number_in_session(
+    starts: Int64, time: Int64, previous: Int64, direct: Bool, known: Int64, gap: int, position: Float64
+) -> None:
+    """Fill ``position`` with the place of each event in its session."""
+    for customer in range(starts.size - 1):
+        low = starts[customer]
+        for i in range(low, starts[customer + 1]):
+            p = previous[i]
+            if p < 0 or time[i] - time[p] > gap:
+                position[i] = 1.0
+            elif direct[i]:
+                position[i] = position[p] + 1.0
+            else:
+                n, begin = 1.0, time[i]
+                while p >= low and begin - time[p] <= gap:
+                    if known[p] <= known[i]:
+                        n += 1.0
+                        begin = time[p]
+                    p -= 1
+                position[i] = n
+
+
+@_compiled()
+def count_days(starts: Int64, days: Int64, previous: Int64, direct: Bool, known: Int64, streak: Float64) -> None:
+    """Fill ``streak`` with the number of consecutive days with an event, up to that of each event.
+
+    The past of an event holds the whole streak of every event in it, so each is gone through at one step.
+    """
+    first = np.empty(days.size, np.int64)
+    for customer in range(starts.size - 1):
+        low = starts[customer]
+        for i in range(low, starts[customer + 1]):
+            p, begin = previous[i], i
+            if p >= 0 and days[i] - days[p] <= 1 and direct[i]:
+                begin = first[p]
+            elif p >= 0:
+                while p >= low and days[begin] - days[p] <= 1:
+                    if known[p] <= known[i]:
+                        p = begin = first[p]
+                    p -= 1
+            first[i] = begin
+            streak[i] = days[i] - days[begin] + 1
+
+
+@_compiled()
+def find_loops(starts: Int64, codes: Int32, previous: Int64, direct: Bool, known: Int64, looped: Float64) -> None:
+    """Tell which events have the touchpoint of the last but one, and another than the last one; NaN without one."""
+    for customer in range(starts.size - 1):
+        low = starts[customer]
+        for i in range(low, starts[customer + 1]):
+            looped[i] = 0.0 if codes[i] >= 0 else np.nan
+            p = previous[i]
+            if codes[i] < 0 or p < 0 or codes[p] == codes[i]:
+                continue
+            q = previous[p]
+            if not direct[i]:
+                q = p - 1
+                while q >= low and known[q] > known[i]:
+                    q -= 1
+            if q >= low and codes[q] == codes[i]:
+                looped[i] = 1.0
+
+
+@_compiled()
+def find_followers(
+    starts: Int64,
+    keys: Int32,
+    n_keys: int,
+    asking: Bool,
+    marked: Bool,
+    time: Int64,
+    known: Int64,
+    within: int,
+    found: Float64,
+    due: Int64,
+) -> None:
+    """Tell which asking events are followed by a marked one of the same key, and when that is known.
+
+    From each marked event a link leads to the next one that was known before it. Following it from the next marked
+    event gives the one known first; nothing that happens after that was known can have been known earlier.
+    """
+    head = np.full(n_keys, -1, np.int64)
+    sooner = np.empty(time.size, np.int64)
+    for customer in range(starts.size - 1):
+        low = starts[customer]
+        for i in range(starts[customer + 1] - 1, low - 1, -1):
+            found[i], due[i] = np.nan, known[i]
+            key = keys[i]
+            if key < 0:
+                continue
+            nearest = head[key] if head[key] >= low else np.int64(-1)
+            if asking[i]:
+                settled = max(time[i] + within, known[i])
+                first, p = ALWAYS, nearest
+                while p >= 0 and time[p] <= time[i] + within and time[p] <= first:
+                    first = min(first, known[p])
+                    p = sooner[p]
+                found[i] = 1.0 if first <= settled else 0.0
+                due[i] = max(known[i], min(first, settled))
+            if marked[i]:
+                while nearest >= 0 and known[nearest] >= known[i]:
+                    nearest = sooner[nearest]
+                sooner[i], head[key] = nearest, i
+
+
+class _Cases(NamedTuple):
+    """The cases of a customer: arrays by key, a heap of the first events of open cases, and two sizes.
+
+    An entry of the heap whose case is no longer open stays there until it comes to the top. One whose case turned out
+    to have begun earlier stays too, below the entry for that.
+    """
+
+    begin: Int64  # first event; one of an earlier customer, or -1, where the case has not begun
+    decided: Int64  # latest event that resolves or reopens it, -1 for none; read where the case has begun
+    is_open: Bool
+    queued: Int64  # entry in the heap
+    heap: Int64
+    sizes: Int64  # number of open cases, size of the heap
+
+
+@_compiled()
+def follow_cases(
+    starts: Int64,
+    time: Int64,
+    keys: Int32,
+    n_keys: int,
+    resolved: Float64,
+    before: Int64,
+    known: Int64,
+    n_open: Float64,
+    oldest: Float64,
+) -> None:
+    """Fill ``n_open`` with the number of open cases and ``oldest`` with the days since the oldest of them began.
+
+    Events come in the order in which they became known. Behind one that was known late some that happened after it are
+    already there; while it is answered, the cases they changed are set back, which takes a look at what happened
+    between the event and its becoming known. ``before`` leads from each event that resolves or reopens a case to the
+    one before it of the same case, known or not; like ``known``, it is empty where everything is known in order.
+    """
+    state = _Cases(
+        np.full(n_keys, -1, np.int64), np.empty(n_keys, np.int64), np.zeros(n_keys, np.bool_),
+        np.full(n_keys, -1, np.int64), np.empty(time.size, np.int64), np.zeros(2, np.int64),
+    )  # fmt: skip
+    order, changed = np.empty(known.size, np.int64), np.empty(known.size, np.int32)
+    for customer in range(starts.size - 1):
+        low, high = starts[customer], starts[customer + 1]
+        state.sizes[:] = 0
+        newest = low
+        if known.size:
+            order[low:high] = low + np.argsort(known[low:high], kind="mergesort")
+        for k in range(low, high):
+            i = order[k] if known.size else k
+            newest = max(newest, i)
+            if keys[i] >= 0:
+                _take_case(state, keys, resolved, low, i)
+            n_changed = 0
+            if i < newest:
+                n_changed = _set_back(state, keys, resolved, before, known, i, newest, changed)
+            n_open[i] = state.sizes[0]
+            oldest[i] = (time[i] - time[_oldest(state, keys)]) / DAY if state.sizes[0] else np.nan
+            for j in range(n_changed):
+                _set_open(state, changed[j], not state.is_open[changed[j]])
+
+
+@_compiled(inline="always")
+def _set_open(state: _Cases, key: int, is_open: bool) -> None:
+    """Open or close a case that is not so yet."""
+    state.is_open[key] = is_open
+    state.sizes[0] += 1 if is_open else -1
+    if is_open and state.queued[key] != state.begin[key]:
+        state.queued[key] = state.begin[key]
+        state.sizes[1] = _push(state.heap, state.sizes[1], state.begin[key])
+
+
+@_compiled(inline="always")
+def _take_case(state: _Cases, keys: Int32, resolved: Float64, low: int, i: int) -> None:
+    """Take in one event of a case, which may have happened before others that are there."""
+    key = keys[i]
+    if state.begin[key] < low:
+        state.begin[key], state.decided[key], state.is_open[key] = i, -1, False
+        _set_open(state, key, True)
+    elif i < state.begin[key]:
+        state.begin[key] = i
+        if state.is_open[key]:
+            state.sizes[0] -= 1
+            _set_open(state, key, True)
+    decides = resolved[i] == 0.0 or resolved[i] == 1.0
+    if decides and i > state.decided[key]:
+        state.decided[key] = i
+        if state.is_open[key] != (resolved[i] == 0.0):
+            _set_open(state, key, resolved[i] == 0.0)
+
+
+@_compiled()
+def _set_back(
+    state: _Cases,
+    keys: Int32,
+    resolved: Float64,
+    before: Int64,
+    known: Int64,
+    i: int,
+    newest: int,
+    changed: Int32,
+) -> int:
+    """Set the cases of events behind ``i`` back to what they were at ``i``; list those changed, return how many."""
+    n_changed = 0
+    for j in range(i + 1, newest + 1):
+        key = keys[j]
+        if key < 0 or known[j] >= known[i]:
+            continue
+        decided = state.decided[key]
+        while decided >= 0 and (decided > i or known[decided] > known[i]):
+            decided = before[decided]
+        is_open = state.begin[key] <= i and (decided < 0 or resolved[decided] == 0.0)
+        if is_open != state.is_open[key]:
+            _set_open(state, key, is_open)
+            changed[n_changed] = key
+            n_changed += 1
+    return n_changed
+
+
+@_compiled(inline="always")
+def _oldest(state: _Cases, keys: Int32) -> int:
+    """Give the first event of the open case that began first; there is one."""
+    entry = state.heap[0]
+    while not state.is_open[keys[entry]]:
+        if state.queued[keys[entry]] == entry:
+            state.queued[keys[entry]] = -1
+        state.sizes[1] = _pop(state.heap, state.sizes[1])
+        entry = state.heap[0]
+    return int(entry)
+
+
+@_compiled()
+def _push(heap: Int64, size: int, item: int) -> int:
+    """Put an item into a binary heap, the smallest at the top; return its new size."""
+    place = size
+    while place > 0 and heap[(place - 1) // 2] > item:
+        heap[place] = heap[(place - 1) // 2]
+        place = (place - 1) // 2
+    heap[place] = item
+    return size + 1
+
+
+@_compiled()
+def _pop(heap: Int64, size: int) -> int:
+    """Take the smallest item out of a binary heap; return its new size."""
+    size -= 1
+    item, place = heap[size], 0
+    while True:
+        child = 2 * place + 1
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if child >= size or heap[child] >= item:
+            break
+        heap[place] = heap[child]
+        place = child
+    heap[place] = item
+    return size
+
+
+@_compiled()
+def read_clock(time: Int64, ends: Int64, offsets: Int64, next_days: Int64, local: Int64, days: Int64) -> None:
+    """Fill ``local`` with what the clock of a zone showed, and ``days`` with the number of the local day.
+
+    The last of ``ends`` is after every event.
+    """
+    k = 0
+    for i in range(time.size):
+        while time[i] >= ends[k]:
+            k += 1
+        while k > 0 and time[i] < ends[k - 1]:
+            k -= 1
+        local[i] = time[i] + offsets[k]
+        days[i] = min(local[i] // DAY_US, next_days[k])

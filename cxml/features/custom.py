@@ -1,0 +1,300 @@
+"""User features: plain functions over one customer's events, which see nothing that was not known at the cutoff.
+
+A plan names them and a process registers them, so that a saved plan stays data and loading one runs no code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxml.errors import ConfigError
+from cxml.features.spec import UNWINDOWED_STATISTICS
+from cxml.journeys.block import EventBlock
+from cxml.journeys.schema import TEXT_COLUMNS
+from cxml.times import format_instant
+
+if TYPE_CHECKING:
+    from cxml.features.plan import FeaturePlan
+
+Int64 = NDArray[np.int64]
+
+_Function = Callable[["CustomerEvents", int], Any]
+_F = TypeVar("_F", bound=_Function)
+
+_WORD = re.compile(r"[A-Za-z_]\w*")
+
+
+class CustomerEvents:
+    """What a user feature sees: the events of one customer that happened and were known before the cutoff, in order.
+
+    ``events.time`` is when they happened (int64, UTC microseconds) and ``events["value"]`` any column of the
+    journeys: float64 with NaN for what is missing, or texts with None. A column that the journeys do not hold is
+    missing throughout, as for every other feature. ``len(events)`` is their number. The arrays are read-only.
+
+    Parameters
+    ----------
+    time : int64 array of shape (n_events,)
+    read : callable
+        Gives a column, from its name.
+
+    Examples
+    --------
+    >>> events = CustomerEvents(np.array([5, 9]), {"value": np.array([2.0, np.nan])}.__getitem__)
+    >>> len(events), events.time.tolist(), float(np.nansum(events["value"]))
+    (2, [5, 9], 2.0)
+    """
+
+    __slots__ = ("_columns", "_read", "time")
+
+    def __init__(self, time: Int64, read: Callable[[str], NDArray[Any]]) -> None:
+        self.time = _locked(time)
+        self._read = read
+        self._columns: dict[str, NDArray[Any]] = {"time": self.time, "timestamp": self.time}
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if not isinstance(name, str):
+            raise TypeError(f"events[{name!r}]: write the name of a column, as in events['value']")
+        if name not in self._columns:
+            self._columns[name] = _locked(self._read(name))
+        return self._columns[name]
+
+
+@dataclass(frozen=True, slots=True)
+class UserFeature:
+    """A registered function.
+
+    Parameters
+    ----------
+    name : str
+        The column.
+    function : callable
+        Takes `CustomerEvents` and the cutoff (int, UTC microseconds), gives a number, or None or NaN for missing.
+    sentence : str
+        What the column holds, in plain words.
+    """
+
+    name: str
+    function: _Function
+    sentence: str
+
+
+_REGISTERED: dict[str, UserFeature] = {}
+
+
+def register_feature(name: str, function: _Function, sentence: str) -> None:
+    """Make a function known to this process as a feature.
+
+    What it gives may depend on nothing but its arguments, or the same snapshot has other values elsewhere.
+
+    Parameters
+    ----------
+    name : str
+        The column; a word that is no name of a built-in feature.
+    function : callable
+        ``function(events, cutoff)``, where ``events`` is a `CustomerEvents` and ``cutoff`` an int, UTC microseconds.
+        Gives a number, or None or NaN where there is nothing to say.
+    sentence : str
+        What the column holds, in plain words.
+
+    Raises
+    ------
+    ConfigError
+        If the name cannot be one of a user feature, or another function has it. The same function, defined again as
+        a notebook does, takes the place of the former.
+
+    Examples
+    --------
+    >>> def biggest_jump(events, cutoff):
+    ...     values = events["value"][~np.isnan(events["value"])]
+    ...     return np.abs(np.diff(values)).max() if len(values) > 1 else None
+    >>> register_feature("biggest_jump", biggest_jump, "Largest change from one value to the next.")
+    >>> registered("biggest_jump").sentence
+    'Largest change from one value to the next.'
+    """
+    check_name(name)
+    if not callable(function):
+        raise ConfigError(f"feature '{name}': {function!r} is no function; pass one of (events, cutoff)")
+    if not isinstance(sentence, str) or not sentence.strip():
+        raise ConfigError(f"feature '{name}': say in a sentence what it holds; it is {sentence!r}")
+    former = _REGISTERED.get(name)
+    if former is not None and _place(former.function) != _place(function):
+        raise ConfigError(
+            f"feature '{name}' is already registered, as {'.'.join(_place(former.function))}; choose another name"
+        )
+    _REGISTERED[name] = UserFeature(name, function, sentence)
+
+
+def feature(name: str, sentence: str) -> Callable[[_F], _F]:
+    """Register the function that follows; see `register_feature`.
+
+    Examples
+    --------
+    >>> @feature("n_evenings", "Number of events after 18:00 (UTC).")
+    ... def n_evenings(events, cutoff):
+    ...     return (events.time // 3_600_000_000 % 24 >= 18).sum()
+    >>> n_evenings(CustomerEvents(np.array([0, 68_400_000_000]), {}.__getitem__), 10**12).item()
+    1
+    """
+
+    def register(function: _F) -> _F:
+        register_feature(name, function, sentence)
+        return function
+
+    return register
+
+
+def registered(name: str) -> UserFeature:
+    """Give the feature registered under a name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if name not in _REGISTERED:
+        raise ConfigError(
+            f"feature '{name}' is a function that this process does not know; register it before, with "
+            "cxml.features.custom.register_feature"
+        )
+    return _REGISTERED[name]
+
+
+def check_name(name: object) -> None:
+    """Refuse names that a user feature cannot have.
+
+    Raises
+    ------
+    ConfigError
+        If it is no word, or could be the name of a built-in feature.
+
+    Examples
+    --------
+    >>> check_name("biggest_jump")
+    """
+    if not isinstance(name, str) or not _WORD.fullmatch(name) or "__" in name or name in UNWINDOWED_STATISTICS:
+        raise ConfigError(
+            f"a user feature cannot be called {name!r}; write a word of letters, digits and single underscores that "
+            "is no built-in feature, such as biggest_jump"
+        )
+
+
+def fill_custom(
+    features: Sequence[UserFeature],
+    plan: FeaturePlan,
+    block: EventBlock,
+    customers: tuple[int, int],
+    row_starts: Int64,
+    cutoffs: Int64,
+    rows: Int64,
+    out: NDArray[np.float32],
+) -> None:
+    """Fill the columns of the user features for a range of customers.
+
+    Parameters
+    ----------
+    features : sequence of UserFeature
+        Those of ``plan.custom``.
+    plan : FeaturePlan
+        Says where they go.
+    block : EventBlock
+        The events; codes lie within their vocabularies.
+    customers : (int, int)
+        First customer and the one after the last.
+    row_starts, cutoffs, rows, out
+        As in `cxml.features.matrix.fill_matrix`.
+
+    Raises
+    ------
+    ConfigError
+        If a function fails or gives no number; names the feature, the customer and the cutoff.
+    """
+    first, stop = (int(row_starts[customer]) for customer in customers)
+    found = np.empty((stop - first, len(features)), np.float64)
+    past = _Past(plan, block, customers)
+    for customer in range(*customers):
+        for snapshot in range(row_starts[customer], row_starts[customer + 1]):
+            cutoff = int(cutoffs[snapshot])
+            events = past.before(customer, cutoff)
+            for column, one in enumerate(features):
+                found[snapshot - first, column] = _value(one, events, block.customers[customer], cutoff)
+    begin = len(plan.aggregates)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite there, as for every other feature
+        out[rows[first:stop] if len(rows) else slice(first, stop), begin : begin + len(features)] = found
+
+
+class _Past:
+    """The events of a range of customers; columns are read once, for all of them."""
+
+    def __init__(self, plan: FeaturePlan, block: EventBlock, customers: tuple[int, int]) -> None:
+        self._plan, self._block = plan, block
+        self._first, self._stop = (int(block.starts[customer]) for customer in customers)
+        self._columns: dict[str, NDArray[Any]] = {}
+
+    def before(self, customer: int, cutoff: int) -> CustomerEvents:
+        """Give what happened and was known before a cutoff."""
+        block = self._block
+        low, high = block.starts[customer], block.starts[customer + 1]
+        chosen = low + np.arange(np.searchsorted(block.time[low:high], cutoff))
+        if block.known is not None:
+            chosen = chosen[block.known[chosen] < cutoff]
+        within = chosen - self._first
+        return CustomerEvents(block.time[chosen], lambda name: self._column(name)[within])
+
+    def _column(self, name: str) -> NDArray[Any]:
+        if name not in self._columns:
+            self._columns[name] = _read(self._plan, self._block, name, self._first, self._stop)
+        return self._columns[name]
+
+
+def _read(plan: FeaturePlan, block: EventBlock, name: str, first: int, stop: int) -> NDArray[Any]:
+    """Read a column of some events, categories as texts."""
+    staged = name == "stage" and bool(plan.stages)
+    coded = block.categories.get("touchpoint" if staged else name)
+    if coded is not None:
+        texts = [plan.stages.get(value) for value in coded.vocabulary] if staged else coded.vocabulary
+        return np.array([*texts, None], object)[coded.codes[first:stop]]
+    if name in block.measures:
+        return block.measures[name][first:stop]
+    missing = None if name in plan.vocabularies or name in TEXT_COLUMNS else np.nan
+    return np.full(stop - first, missing)
+
+
+def _locked(values: NDArray[Any]) -> NDArray[Any]:
+    """Give a copy that can neither be written to nor lead to the array it comes from."""
+    own = values.copy()
+    own.flags.writeable = False
+    return own.view()
+
+
+def _value(one: UserFeature, events: CustomerEvents, customer: Any, cutoff: int) -> float:
+    try:
+        return _number(one.function(events, cutoff))
+    except Exception as error:
+        raise ConfigError(
+            f"feature '{one.name}' of customer {customer} at {format_instant(cutoff)}: {type(error).__name__}: {error}. "
+            "Correct the function, or take the feature out of the plan."
+        ) from error
+
+
+def _number(value: Any) -> float:
+    if value is None:
+        return np.nan
+    if not isinstance(value, int | float | np.integer | np.floating | np.bool_):
+        raise TypeError(f"it gave {type(value).__name__} instead of a number; None or NaN stands for missing")
+    number = float(value)
+    return number if number == number else np.nan  # one NaN: the bits of others differ
+
+
+def _place(function: _Function) -> tuple[str, str]:
+    """Say where a function is defined."""
+    kind = type(function)
+    return getattr(function, "__module__", kind.__module__), getattr(function, "__qualname__", kind.__qualname__)

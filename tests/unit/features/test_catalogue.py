@@ -1,0 +1,166 @@
+"""Families of columns: what is chosen for what a log holds, and that every column can be computed and explained."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxml import JourneyFeatures, read_journeys
+from cxml.errors import ConfigError
+from cxml.features.alive import fit_alive, rhythms
+from cxml.features.catalogue import FAMILIES, Holdings, annotations_of, choose_columns
+from cxml.features.plan import FeaturePlan
+from cxml.features.spec import Aggregate
+from cxml.journeys.log import JourneyLog
+
+EVERY = list(FAMILIES)
+CUTOFF = pd.Timestamp("2024-06-01", tz="UTC")
+
+
+@pytest.fixture(scope="module")
+def log() -> JourneyLog:
+    """Two years of a company with service, surveys, cases and money; names that need quoting among them."""
+    rng = np.random.default_rng(5)
+    n = 6_000
+    touchpoint = rng.choice(["call", "chat", "buy", "visit", "survey", "R&D (day)"], n)
+    rows = pd.DataFrame(
+        {
+            "customer_id": rng.integers(0, 200, n),
+            "timestamp": pd.Timestamp("2022-09-01") + pd.to_timedelta(rng.uniform(0, 700 * 86_400, n), unit="s"),
+            "touchpoint": touchpoint,
+            "channel": rng.choice(np.array(["phone", "web app", None], object), n),
+            "value": np.where(touchpoint == "buy", rng.normal(20, 15, n).round(2), np.nan),
+            "duration": np.where(np.isin(touchpoint, ["call", "chat"]), rng.exponential(300, n).round(), np.nan),
+            "score": np.where(touchpoint == "survey", rng.integers(0, 11, n), np.nan),
+            "case_id": np.where(touchpoint == "call", rng.integers(0, 900, n).astype(str), None),
+            "resolved": np.where(touchpoint == "call", rng.choice([0.0, 1.0], n), np.nan),
+        }
+    )
+    rows["timestamp"] = rows["timestamp"].dt.strftime("%Y-%m-%dT%H:%M:%S")
+    return read_journeys(
+        rows, timezone="Europe/Berlin", contacts=["call", "chat"], activity=["buy", "visit"],
+        stages={"support": ["call", "chat"], "sales": ["buy"]},
+    )  # fmt: skip
+
+
+def fitted(log: JourneyLog, families: list[str], **more: object) -> JourneyFeatures:
+    settings = {"surveys": ["survey"], "scale": (0, 10), **more}
+    return JourneyFeatures(families=families, **settings).fit(log, until=CUTOFF)  # type: ignore[arg-type]
+
+
+def snapshots(log: JourneyLog) -> pd.DataFrame:
+    return pd.DataFrame({"customer_id": log.events.customers, "cutoff": CUTOFF})
+
+
+@pytest.mark.parametrize("family", EVERY)
+def test_every_family_gives_columns_that_say_something(log: JourneyLog, family: str) -> None:
+    features = fitted(log, [family])
+    frame = features.transform(log, snapshots(log))
+    varies = frame.nunique(dropna=True) > 1
+    assert len(frame.columns) >= 5
+    assert varies.mean() > 0.9, f"constant: {list(frame.columns[~varies])}"
+    for sentence in features.plan_.describe().values():
+        assert sentence.endswith(".")
+        assert "{" not in sentence
+
+
+def test_the_families_hold_no_column_twice_and_come_in_a_fixed_order(log: JourneyLog) -> None:
+    plan = fitted(log, EVERY).plan_
+    assert len(set(plan.columns)) == len(plan.columns) > 250
+    assert fitted(log, EVERY).plan_ == plan
+    basic = fitted(log, ["basic"]).plan_
+    assert plan.columns[: len(basic.columns)] == basic.columns
+
+
+def test_a_plan_of_everything_is_plain_data_and_reads_back(log: JourneyLog) -> None:
+    plan = fitted(log, EVERY).plan_
+    assert FeaturePlan.from_dict(plan.to_dict()) == plan
+    assert plan.annotations is not None
+    assert plan.alive is not None
+
+
+def test_basic_alone_learns_nothing_else(log: JourneyLog) -> None:
+    plan = fitted(log, ["basic"]).plan_
+    assert plan.annotations is None
+    assert plan.alive is None
+    assert set(plan.vocabularies) == {"touchpoint", "channel", "stage"}
+
+
+def test_only_what_columns_look_at_is_learned(log: JourneyLog) -> None:
+    plan = fitted(log, ["rhythm"]).plan_
+    assert plan.annotations is not None
+    assert plan.annotations.surprise is None
+    assert plan.annotations.usual_duration == {}
+    assert "transition" not in plan.vocabularies
+
+
+def test_columns_may_be_named_beside_the_families_or_alone(log: JourneyLog) -> None:
+    name = "mean__duration@touchpoint=call&channel=phone__30d"
+    asked: list[object] = [name, Aggregate("ever", "touchpoint='R&D (day)'"), {"statistic": "tenure_days"}]
+    alone = fitted(log, [], columns=asked)
+    assert alone.plan_.columns == [name, "ever__touchpoint='R&D (day)'", "tenure_days"]
+    beside = fitted(log, ["basic"], columns=asked).plan_.columns
+    assert beside[-2:] == alone.plan_.columns[:2]
+    assert beside.count("tenure_days") == 1
+    pd.testing.assert_frame_equal(
+        alone.transform(log, snapshots(log)),
+        fitted(log, EVERY, columns=asked).transform(log, snapshots(log))[alone.plan_.columns],
+    )
+
+
+def test_what_is_learned_is_learned_from_before_the_cutoff_only(log: JourneyLog) -> None:
+    early = log.upto(CUTOFF)
+    assert fitted(early, EVERY).plan_ == fitted(log, EVERY).plan_
+
+
+def test_a_log_without_contacts_scores_or_cases_gets_no_columns_of_them() -> None:
+    log = Holdings({"touchpoint": ["a", "b"]}, {"touchpoint": ["b", "a"]}, windows=["30d"])
+    assert choose_columns(log, ["service", "feedback", "amount"]) == ()
+    assert annotations_of(choose_columns(log, ["trend"])) == set()
+
+
+def test_no_odds_of_being_there_without_enough_customers_who_came_back() -> None:
+    rows = pd.DataFrame({"customer_id": [1, 2], "timestamp": "2024-01-01T00:00Z", "touchpoint": "a"})
+    plan = JourneyFeatures(families=["rhythm"]).fit(read_journeys(rows)).plan_
+    assert not [name for name in plan.columns if name.startswith("p_alive")]
+
+
+def test_the_rhythm_of_simulated_customers_is_found_again() -> None:
+    rng = np.random.default_rng(1)
+    n, (r, alpha, a, b) = 6_000, (0.8, 30.0, 1.2, 4.0)
+    rate, drop, age = rng.gamma(r, 1 / alpha, n), rng.beta(a, b, n), rng.uniform(100, 700, n)
+    found = np.zeros((n, 3))
+    for i in range(n):
+        moment, times, latest = 0.0, 0, 0.0
+        while (moment := moment + rng.exponential(1 / rate[i])) < age[i]:
+            times, latest = times + 1, moment
+            if rng.random() < drop[i]:
+                break
+        found[i] = times, latest, age[i]
+    fit = fit_alive(found)
+    assert fit is not None
+    assert fit[0] == pytest.approx(r, rel=0.15)
+    assert fit[1] == pytest.approx(alpha, rel=0.2)
+    assert fit[2] / (fit[2] + fit[3]) == pytest.approx(a / (a + b), rel=0.1)
+
+
+def test_rhythms_count_days_of_chosen_touchpoints_known_in_time() -> None:
+    day = 86_400_000_000
+    rows = pd.DataFrame(
+        {
+            "customer_id": [1, 1, 1, 1, 2],
+            "timestamp": pd.to_datetime([0, 1, day + 5, 3 * day, 0], unit="us", utc=True),
+            "touchpoint": ["buy", "buy", "buy", "look", "look"],
+            "available_at": pd.to_datetime([None, None, 9 * day, None, None], unit="us", utc=True),
+        }
+    )
+    log = read_journeys(rows.assign(timestamp=rows["timestamp"] + pd.Timedelta(days=20_000)))
+    assert log.n_events == 5
+    start = log.first
+    everything = rhythms(log.blocks(), start + 10 * day)
+    np.testing.assert_allclose(everything, [[2, 3, 10], [0, 0, 10]])
+    np.testing.assert_allclose(rhythms(log.blocks(), start + 10 * day, ("buy",)), [[1, 1 + 5 / day, 10]])
+
+
+def test_a_word_for_a_family_in_the_project_file_is_checked() -> None:
+    with pytest.raises(ConfigError, match="families must be a list"):
+        JourneyFeatures(families="all").fit(None)  # type: ignore[arg-type]
