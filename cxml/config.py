@@ -170,6 +170,12 @@ class JourneysConfig(_Part):
     stages: dict[str, list[str]] = Field(default_factory=dict, description="lifecycle stage -> touchpoints")
     activity: list[str] = Field(default_factory=list, description="what counts as being active; default: all")
     contacts: list[str] = Field(default_factory=list, description="contacts with service")
+    owners: dict[Literal["service", "billing", "logistics", "marketing", "product"], list[str]] = Field(
+        default_factory=dict, description="who can act on a touchpoint, where its name does not tell"
+    )
+    factors: dict[Literal["does", "feels", "likes", "sees", "thinks", "wants"], list[str]] = Field(
+        default_factory=dict, description="what a touchpoint tells of the customer, where its name does not tell"
+    )
 
     @model_validator(mode="after")
     def _names_fit(self) -> JourneysConfig:

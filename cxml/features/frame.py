@@ -16,6 +16,7 @@ from cxml.features.align import RowsByCustomer, distinct_ids, read_snapshots, re
 from cxml.features.catalogue import check_families
 from cxml.features.learn import Choice, learn_plan
 from cxml.features.matrix import fill_matrix
+from cxml.features.meaning import describe_columns
 from cxml.features.spec import Aggregate
 from cxml.journeys.block import Coded, CustomerTable, EventBlock
 from cxml.times import Duration, parse_instant
@@ -239,6 +240,24 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             self.plan_, block, row_starts, cutoffs[rows],
             customers=customers, threads=_threads(self.n_jobs), out=out, rows=rows,
         )  # fmt: skip
+
+    def catalogue(self, log: JourneyLog) -> pd.DataFrame:
+        """Tell of every column what it is, in plain words.
+
+        Parameters
+        ----------
+        log : JourneyLog
+            The journeys; its config may say whose business a touchpoint is.
+
+        Returns
+        -------
+        DataFrame
+            One row a column: ``column``, ``statistic``, ``window``, ``sentence``, ``factor`` (what it tells of the
+            customer: does, feels, likes, sees, thinks, wants) and ``owner`` (who can act on it: service, product,
+            logistics, marketing, billing). The last five are empty for attributes and user features where unknown.
+        """
+        check_is_fitted(self, "plan_")
+        return pd.DataFrame(describe_columns(self.plan_, log.config))
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ARG002
         """Give the names of the columns.
