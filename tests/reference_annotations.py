@@ -224,6 +224,14 @@ def reaction(steps, i, s):
     return _outcome("reaction", steps, i, s)[0]
 
 
+def contact(steps, i, s):
+    return "yes" if steps[i].touchpoint in s.contacts else "no"
+
+
+def active(steps, i, s):
+    return "yes" if steps[i].touchpoint in s.activity else "no"
+
+
 def previous(steps, i, s):
     before = past(steps, i)
     return before[-1].touchpoint if before else None
@@ -265,7 +273,7 @@ REFERENCES = {
     function.__name__: function
     for function in (
         gap, gap_same, session_position, repeat_contact, first_contact_resolved, case_age, open_cases,
-        oldest_open_case, handle_ratio, handoff, escalation, loop, surprise, streak, response, reaction, previous,
-        transition, daypart, weekday, weekend, score_band, value_sign,
+        oldest_open_case, handle_ratio, handoff, escalation, loop, surprise, streak, response, reaction, contact, active,
+        previous, transition, daypart, weekday, weekend, score_band, value_sign,
     )
 }  # fmt: skip

@@ -96,6 +96,8 @@ ANNOTATIONS: Mapping[str, Annotation] = MappingProxyType(
                 "activity",
             ),
             _measure("reaction", "whether an answer to a survey was followed by a contact", "surveys", "contacts"),
+            _category("contact", "whether it is a contact with service", "contacts"),
+            _category("active", "whether the customer was active", "activity"),
             _category("previous", "touchpoint of the customer's previous event"),
             _category("transition", "touchpoint of the previous event and of this one", "transitions"),
             _category("daypart", "part of the day by local time"),

@@ -75,10 +75,9 @@ class Holdings:
         values = self.frequent.get(column, self.vocabularies.get(column, ()))
         return [plain_selector(column, value) for value in values[:n]]
 
-    def any_of(self, touchpoints: Sequence[str]) -> str | None:
-        """Give the selector of some touchpoints, those that occur; None where none does."""
-        present = [plain_selector("touchpoint", name) for name in touchpoints if name in self.frequent["touchpoint"]]
-        return "|".join(present) or None
+    def has(self, touchpoints: Sequence[str]) -> bool:
+        """Tell whether one of some touchpoints occurs."""
+        return any(name in self.frequent["touchpoint"] for name in touchpoints)
 
 
 def _basic(log: Holdings) -> Iterator[Aggregate]:
@@ -94,11 +93,12 @@ def _rhythm(log: Holdings) -> Iterator[Aggregate]:
     yield Aggregate("last", "gap", log.long)
     yield Aggregate("mean", "session_position", log.middle)
     yield Aggregate("ever", "all")
-    active = log.any_of(log.settings.activity)
-    yield Aggregate("p_alive", active or "all")
-    if active:
-        yield Aggregate("days_since", active)
-        yield Aggregate("ever", active)
+    if log.has(log.settings.activity):
+        yield Aggregate("p_alive", "active=yes")
+        yield Aggregate("days_since", "active=yes")
+        yield Aggregate("ever", "active=yes")
+    else:
+        yield Aggregate("p_alive", "all")
 
 
 def _trend(log: Holdings) -> Iterator[Aggregate]:
@@ -135,9 +135,9 @@ def _mix(log: Holdings) -> Iterator[Aggregate]:
 
 
 def _service(log: Holdings) -> Iterator[Aggregate]:
-    contacts = log.any_of(log.settings.contacts)
-    if contacts is None:
+    if not log.has(log.settings.contacts):
         return
+    contacts = "contact=yes"
     yield Aggregate("days_since", contacts)
     for window in dict.fromkeys(str(Duration.parse(window)) for window in log.windows):
         yield Aggregate("count", contacts, window)
@@ -171,11 +171,8 @@ def _feedback(log: Holdings) -> Iterator[Aggregate]:
         for band in log.vocabularies.get("score_band", ()):
             yield Aggregate("count", plain_selector("score_band", band), log.long)
             yield Aggregate("days_since", plain_selector("score_band", band))
-    answers = log.any_of(log.settings.surveys)
-    if answers:
-        yield Aggregate("ever", answers)
-        if log.any_of(log.settings.contacts):
-            yield Aggregate("mean", "reaction", log.long)
+    if log.has(log.settings.surveys) and log.has(log.settings.contacts):
+        yield Aggregate("mean", "reaction", log.long)
 
 
 def _amount(log: Holdings) -> Iterator[Aggregate]:

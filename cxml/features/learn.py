@@ -37,6 +37,8 @@ FIXED_WORDS: dict[str, tuple[str, ...]] = {
     "daypart": ("afternoon", "evening", "morning", "night"),
     "weekend": ("no", "yes"),
     "weekday": ("fri", "mon", "sat", "sun", "thu", "tue", "wed"),
+    "contact": ("no", "yes"),
+    "active": ("no", "yes"),
     "value_sign": ("negative", "positive", "zero"),
 }
 #: Columns whose values get features of their own.

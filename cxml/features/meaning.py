@@ -117,6 +117,8 @@ class Meaning:
                 yield str(atom.value)
             elif atom.column == "stage":
                 yield from (touchpoint for touchpoint, stage in self.stages.items() if stage == atom.value)
+            elif atom.column == "contact":
+                yield from self.contacts
             elif atom.column == "transition":
                 yield str(atom.value).rpartition(">")[2]
 

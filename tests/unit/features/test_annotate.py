@@ -195,6 +195,12 @@ def test_parts_of_the_day_and_days_of_the_week_are_local(moment, part, day):
     assert ask("weekend", steps, settings) == ["yes" if day in ("sat", "sun") else "no"]
 
 
+def test_the_clock_changes_at_the_very_moment():
+    settings = AnnotationSettings(timezone="America/St_Johns")  # where it was turned back from 00:01 to 23:01
+    change = parse_instant("2006-10-29T02:31:00Z")
+    assert ask("weekday", [Step(change - 1), Step(change), Step(change + 1)], settings) == ["sun", "sat", "sat"]
+
+
 def test_streaks_count_local_days_over_the_change_of_the_clock_and_the_leap_day():
     settings = AnnotationSettings(timezone="Europe/Berlin")
     days = ["2024-03-29T23:30:00Z", "2024-03-30T23:30:00Z", "2024-03-31T21:30:00Z", "2024-03-31T22:30:00Z"]
