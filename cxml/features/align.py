@@ -48,31 +48,6 @@ def read_snapshots(snapshots: pd.DataFrame) -> tuple[pd.Series[Any], Int64]:
     return snapshots["customer_id"], np.ascontiguousarray(moments.asi8)
 
 
-def order_rows(position: Int64, cutoffs: Int64, n_customers: int) -> tuple[Int64, Int64]:
-    """Order snapshots as the kernel wants them: by customer, then cutoff.
-
-    Parameters
-    ----------
-    position : int64 array of shape (n,)
-        Number of the customer in the block; -1 for those elsewhere, which are left out.
-    cutoffs : int64 array of shape (n,)
-        UTC microseconds.
-    n_customers : int
-        Customers of the block.
-
-    Returns
-    -------
-    rows : int64 array
-        The snapshots of this block, in order.
-    row_starts : int64 array of shape (n_customers + 1,)
-        Where each customer's begin in ``rows``.
-    """
-    rows = np.flatnonzero(position >= 0)
-    order = np.lexsort((cutoffs[rows], position[rows]))
-    counts = np.bincount(position[rows], minlength=n_customers)
-    return rows[order], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
 class RowsByCustomer:
     """Snapshots sorted once, so that those of any customers are found quickly.
 

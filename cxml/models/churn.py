@@ -140,7 +140,7 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         check_kind(self.kind)
         horizons = _horizons_days(self.horizons)
         duration, observed = _columns(y)
-        _demand_outcomes(duration, observed, self.kind, self.horizons, horizons)
+        demand_outcomes(y, self.kind, self.horizons)
         boosting = CumulativeLinkBoosting(**parameters_of(self) | {"n_classes": len(horizons) + 1})
         boosting.fit(
             X,
@@ -237,10 +237,28 @@ def _intervals(y: Any, horizons: Sequence[float]) -> NDArray[np.int32]:
     return np.column_stack(churn_intervals(*_columns(y), horizons))
 
 
-def _demand_outcomes(
-    duration: Float64, observed: Float64, kind: str, names: Sequence[Any], horizons: Sequence[float]
-) -> None:
-    """Refuse what nothing can be learned from, and say how much is there and how much is needed."""
+def demand_outcomes(y: Any, kind: str, names: Sequence[Any]) -> None:
+    """Refuse what nothing can be learned from, and say how much is there and how much is needed.
+
+    Parameters
+    ----------
+    y : array of shape (n, 2)
+        As in `ChurnModel.fit`.
+    kind : {"event", "inactivity"}
+    names : sequence of str or Duration
+        The horizons.
+
+    Raises
+    ------
+    DataError
+        If nobody churned, everybody did, or too few did to learn from at every horizon.
+
+    Examples
+    --------
+    >>> demand_outcomes([[10, 1]] * 40 + [[100, 0]] * 40, "event", ["30d", "60d"])
+    """
+    horizons = _horizons_days(names)
+    duration, observed = _columns(y)
     known = churn_known(duration, observed, horizons, kind)
     stayed_in_sight = duration >= horizons[-1]
     if not stayed_in_sight.any() and not observed.all():

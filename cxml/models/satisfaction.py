@@ -134,8 +134,8 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         lowest, highest = _checked_scale(self.scale)
         kind = score_kind(self.scale) if self.kind is None else self.kind
         groups = score_groups(kind, lowest, highest)
+        demand_answers(y, self.scale)
         classes = _classes(y, self.scale)
-        _demand_answers(classes, lowest)
         boosting = CumulativeLinkBoosting(**parameters_of(self) | {"n_classes": highest - lowest + 1})
         boosting.fit(
             X,
@@ -198,7 +198,26 @@ def _known(classes: NDArray[np.int32], n_thresholds: int) -> Float64:
     return np.where(upper <= thresholds, 1.0, np.where(lower > thresholds, 0.0, np.nan))
 
 
-def _demand_answers(classes: NDArray[np.int32], lowest: int) -> None:
+def demand_answers(scores: Any, scale: tuple[int, int]) -> None:
+    """Refuse scores that nothing can be learned from, and say how many are there and how many are needed.
+
+    Parameters
+    ----------
+    scores : array of shape (n,)
+        As in `SatisfactionModel.fit`.
+    scale : (int, int)
+        Lowest and highest score.
+
+    Raises
+    ------
+    DataError
+        If scores are out of scale, too few, or all the same.
+
+    Examples
+    --------
+    >>> demand_answers([0, 10] * 20, (0, 10))
+    """
+    classes = _classes(scores, scale)
     given = classes[classes[:, 0] == classes[:, 1], 0]
     if len(given) < FEWEST_ANSWERS:
         raise DataError(
@@ -207,5 +226,6 @@ def _demand_answers(classes: NDArray[np.int32], lowest: int) -> None:
         )
     if (given == given[0]).all():
         raise DataError(
-            f"y: all {len(given):,} answers are {given[0] + lowest}; there is nothing to tell apart. Check the scores."
+            f"y: all {len(given):,} answers are {given[0] + scale[0]}; there is nothing to tell apart. Check the "
+            "scores."
         )

@@ -89,8 +89,14 @@ def train(
     Returns
     -------
     Trained
+
+    Raises
+    ------
+    DataError
+        If nothing can be learned from the log; see `Outlook.refusals`.
     """
     outlook = look_ahead(log, config, leavers, progress)
+    outlook.demand()
     targets, settings, exams, predictions = {}, _common_settings(log, config), {}, {}
     for target, study in outlook.studies.items():
         learn, test = (_learn_churn, _test_churn) if target == "churn" else (_learn_satisfaction, _test_satisfaction)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from cxml.errors import DataError
 from cxml.features.frame import JourneyFeatures
 from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
-from cxml.models.outcomes import churn_known
+from cxml.models.churn import demand_outcomes
+from cxml.models.outcomes import churn_known, score_intervals
+from cxml.models.satisfaction import demand_answers
 from cxml.progress import SILENT, Progress
 from cxml.snapshots.cutoffs import cutoff_grid
 from cxml.snapshots.make import churn_rows, log_timeline
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 Int64 = NDArray[np.int64]
 Leavers = tuple[NDArray[np.generic], Int64]
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 PARTS = ("train", "calibration", "test")
 
@@ -102,11 +107,6 @@ def churn_study(
         )  # fmt: skip
         y = np.column_stack([rows.duration_days, rows.observed.astype(np.float64)])
         study.parts[part] = _with_features(log, plan, rows.customer, rows.cutoff, y, f"features of {part}", progress)
-        if not len(rows.customer):
-            raise DataError(
-                f"nobody is at risk of churn in the {part} part. Check churn and snapshots.lookback "
-                f"({config.snapshots.lookback}), or give a longer log."
-            )
     return study
 
 
@@ -168,15 +168,29 @@ class Outlook:
     ----------
     plan : FeaturePlan
     studies : dict of str to Study
-        ``churn`` and ``satisfaction``, those the config has.
+        ``churn`` and ``satisfaction``, those the config has and the log is long enough for.
+    refusals : tuple of str
+        Why nothing can be learned from them, each with its mend; empty where training can begin.
     """
 
     plan: FeaturePlan
     studies: dict[str, Study]
+    refusals: tuple[str, ...] = ()
+
+    def demand(self) -> None:
+        """Refuse what nothing can be learned from.
+
+        Raises
+        ------
+        DataError
+            With all ``refusals``.
+        """
+        if self.refusals:
+            raise DataError(" ".join(self.refusals))
 
     def lines(self) -> list[str]:
         """Say it for people."""
-        lines = []
+        lines = [f"training would refuse: {refusal}" for refusal in self.refusals]
         for study in self.studies.values():
             for part, rows in study.parts.items():
                 lines.append(f"{study.target} {part}: {_describe_rows(rows, study.target)}")
@@ -188,23 +202,108 @@ def look_ahead(
 ) -> Outlook:
     """Lay the splits, plan the features on what comes before all calibration, and gather every target's rows.
 
+    What training would refuse stands in ``refusals``, so that a check can tell of it; training itself raises it.
+
+    Parameters
+    ----------
+    log : JourneyLog
+    config : ProjectConfig
+    leavers : (ids, int64 array), optional
+        For churn of kind ``table``.
+    progress : Progress
+
+    Returns
+    -------
+    Outlook
+
     Raises
     ------
     DataError
-        If the log is too short or too poor to learn from.
+        If the words of the config do not occur in the log.
     """
-    cutoffs, splits = None, {}
+    refusals: list[str] = []
+    churn: tuple[Int64, Split] | None = None
+    satisfaction: Split | None = None
     if config.churn is not None:
-        cutoffs, splits["churn"] = churn_split(log, config, config.churn)
+        churn = _tried("churn", refusals, churn_split, log, config, config.churn)
     if config.satisfaction is not None:
-        splits["satisfaction"] = satisfaction_split(log, config, config.satisfaction)
-    plan = plan_features(log, config, until=min(split.calibration_start for split in splits.values()))
-    studies = {}
-    if cutoffs is not None:
-        studies["churn"] = churn_study(log, config, plan, cutoffs, splits["churn"], leavers, progress)
-    if config.satisfaction is not None:
-        studies["satisfaction"] = satisfaction_study(log, config, plan, splits["satisfaction"], progress)
-    return Outlook(plan, studies)
+        satisfaction = _tried("satisfaction", refusals, satisfaction_split, log, config, config.satisfaction)
+    splits = [split for split in (churn and churn[1], satisfaction) if split is not None]
+    until = min((split.calibration_start for split in splits), default=log.last + 1)
+    plan, studies = plan_features(log, config, until), {}
+    if churn is not None:
+        studies["churn"] = churn_study(log, config, plan, *churn, leavers, progress)
+    if satisfaction is not None:
+        studies["satisfaction"] = satisfaction_study(log, config, plan, satisfaction, progress)
+    refusals += [refusal for study in studies.values() for refusal in _refusals(study, config)]
+    return Outlook(plan, studies, tuple(refusals))
+
+
+def _tried(target: str, refusals: list[str], step: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R | None:
+    """Take a step towards training; where it is refused, note why."""
+    try:
+        return step(*args, **kwargs)
+    except DataError as error:
+        refusals.append(_said(target, error))
+        return None
+
+
+def _refusals(study: Study, config: ProjectConfig) -> list[str]:
+    """Say why nothing can be learned of a target: the first reason, since others often follow from it."""
+    try:
+        for demand in _DEMANDS[study.target]:
+            demand(study, config)
+    except DataError as error:
+        return [_said(study.target, error)]
+    return []
+
+
+def _said(target: str, error: DataError) -> str:
+    return f"{target}: {str(error).removeprefix(f'{target}: ').removeprefix('y: ')}"
+
+
+def _demand_people(study: Study, config: ProjectConfig) -> None:
+    for part, rows in study.parts.items():
+        if not len(rows):
+            raise DataError(
+                f"nobody is at risk of churn in the {part} part. Check churn and snapshots.lookback "
+                f"({config.snapshots.lookback}), or give a longer log."
+            )
+
+
+def _demand_outcomes(study: Study, config: ProjectConfig) -> None:
+    assert config.churn is not None
+    demand_outcomes(study.parts["train"].y, _kind(config.churn), [str(h) for h in config.churn.horizons])
+
+
+def _demand_followed(study: Study, config: ProjectConfig) -> None:
+    assert config.churn is not None
+    known = np.concatenate([known_churn(study, part, config) for part in ("train", "calibration")])
+    unknown = [str(h) for h, column in zip(config.churn.horizons, known.T, strict=True) if np.isnan(column).all()]
+    if unknown:
+        raise DataError(
+            f"nobody in the train and calibration parts was followed for {', '.join(unknown)} from a cutoff on. "
+            "Shorten churn.horizons, or give a longer log."
+        )
+
+
+def _demand_answers(study: Study, config: ProjectConfig) -> None:
+    assert config.satisfaction is not None
+    demand_answers(study.parts["train"].y, config.satisfaction.bounds)
+    for part in ("calibration", "test"):
+        score_intervals(study.parts[part].y, config.satisfaction.bounds)
+
+
+#: What training demands of the rows of each target.
+_DEMANDS: dict[str, tuple[Callable[[Study, ProjectConfig], None], ...]] = {
+    "churn": (_demand_people, _demand_outcomes, _demand_followed),
+    "satisfaction": (_demand_answers,),
+}
+
+
+def _kind(churn: ChurnConfig) -> str:
+    """Tell what the outcome is: churn itself, or the next activity."""
+    return "inactivity" if churn.kind == "inactivity" else "event"
 
 
 def known_churn(study: Study, part: str, config: ProjectConfig) -> NDArray[np.float64]:
@@ -226,7 +325,7 @@ def known_churn(study: Study, part: str, config: ProjectConfig) -> NDArray[np.fl
     """
     assert config.churn is not None
     rows, (_, end) = study.parts[part], study.split.parts[part]
-    kind = "inactivity" if config.churn.kind == "inactivity" else "event"
+    kind = _kind(config.churn)
     known = churn_known(rows.y[:, 0], rows.y[:, 1], [h.days for h in config.churn.horizons], kind)
     horizons = np.array([h.us for h in config.churn.horizons])
     return np.where(rows.cutoff[:, None] + horizons > end, np.nan, known)
@@ -237,18 +336,17 @@ def _describe_rows(rows: Rows, target: str) -> str:
     text = f"{len(rows):,} snapshots of {len(np.unique(rows.customer)):,} customers, cutoffs {span}"
     if target == "satisfaction":
         return text + (f", mean score {rows.y.mean():.2f}" if len(rows) else "")
-    return text + f", outcome seen in {rows.y[:, 1].mean():.1%}"
+    return text + (f", outcome seen in {rows.y[:, 1].mean():.1%}" if len(rows) else "")
 
 
 def snapshot_frame(log: JourneyLog, outlook: Outlook) -> pandas.DataFrame:
-    """Return every (customer, cutoff) that training looks at, once."""
+    """Return every (customer, cutoff) that training looks at, once; the last moment of everybody where it refuses."""
     import pandas as pd
 
-    rows = [part for study in outlook.studies.values() for part in study.parts.values()]
-    frame = pd.DataFrame(
-        {
-            "customer_id": log.block.customers[np.concatenate([r.customer for r in rows])],
-            "cutoff": pd.to_datetime(np.concatenate([r.cutoff for r in rows]).view("datetime64[us]"), utc=True),
-        }
-    )
+    rows = [part for study in outlook.studies.values() for part in study.parts.values() if len(part)]
+    customers, cutoffs = log.events.customers, np.full(log.n_customers, log.last)
+    if rows:
+        customers = customers[np.concatenate([r.customer for r in rows])]
+        cutoffs = np.concatenate([r.cutoff for r in rows])
+    frame = pd.DataFrame({"customer_id": customers, "cutoff": pd.to_datetime(cutoffs.view("datetime64[us]"), utc=True)})
     return frame.drop_duplicates(ignore_index=True)
