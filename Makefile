@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check bench bench-features bench-quality bench-rivals docs notebooks models clean
+.PHONY: help demo test test-slow check bench bench-features bench-quality bench-rivals bench-families docs notebooks models clean
 
 PYTHON ?= python3
 comma := ,
@@ -67,6 +67,9 @@ bench-features: .venv/.dev ## Measure the speed of features beside DuckDB and Po
 
 bench-rivals: .venv/.dev ## Measure features beside Featuretools, getML and tsfresh, each in an environment of its own
 	$(BIN)/python benchmarks/rivals.py $(ARGS)
+
+bench-families: .venv/.dev ## Measure what each family of features adds, on the real data sets (CXML_DATA)
+	$(BIN)/python benchmarks/families.py $(ARGS)
 
 bench-quality: .venv/.dev ## Measure the models beside simple rules on the real data sets (CXML_DATA)
 	$(BIN)/python benchmarks/quality.py $(ARGS)

@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import queue
 import resource
 import statistics
 import subprocess
@@ -31,7 +32,6 @@ DAY_US = 86_400_000_000
 SPAN_DAYS = 730
 START_US = 1_640_995_200_000_000  # 2022-01-01
 WINDOWS = ("7d", "30d", "90d", "365d")
-CUSTOMERS_AT_A_TIME = 1024
 TOLERANCE = 1e-6
 LIMITS = {"one / floor": "at most 5", "twelve / floor": "at most 6", "polars / twelve": "at least 8"}
 
@@ -123,7 +123,7 @@ def run_floor(file: Path) -> None:
 
 
 def run_cxml(file: Path, n_cutoffs: int, memory_limit: str | None = None) -> None:
-    """Read, check, learn the plan, and fill a buffer that is used again, some thousand customers at a time."""
+    """Read, check, learn the plan, and fill buffers that are used again, part by part."""
     n_rows = 0
     for _customers, matrix in cxml_batches(file, cutoffs(n_cutoffs), memory_limit):
         n_rows += len(matrix)
@@ -133,31 +133,42 @@ def run_cxml(file: Path, n_cutoffs: int, memory_limit: str | None = None) -> Non
 
 def cxml_batches(file: Path, at: list[int], memory_limit: str | None = None) -> Iterator[tuple[Any, Any]]:
     """Give the ids of some customers and their rows, again and again."""
-    clock = Clock()
     from cxml import read_journeys
-    from cxml.features.learn import Choice, learn_plan
-    from cxml.features.matrix import fill_matrix
-    from cxml.journeys.block import slice_block
 
-    clock.lap("imports")
+    clock = Clock("imports")
     log = read_journeys(file, memory_limit=memory_limit)
     clock.lap("read_journeys")
+    from cxml.features.learn import Choice, learn_plan
+    from cxml.features.matrix import fill_matrix
+
     plan = learn_plan(log, Choice(WINDOWS))
     clock.lap("learn_plan")
-    buffer = np.empty((CUSTOMERS_AT_A_TIME * len(at), len(plan.columns)), np.float32)
-    for block in log.blocks():
-        for first in range(0, block.n_customers, CUSTOMERS_AT_A_TIME):
-            part = slice_block(block, first, min(first + CUSTOMERS_AT_A_TIME, block.n_customers))
-            row_starts = np.arange(part.n_customers + 1, dtype=np.int64) * len(at)
-            yield part.customers, fill_matrix(plan, part, row_starts, np.tile(at, part.n_customers), out=buffer)
+    buffers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def fill(block: Any) -> tuple[Any, Any, Any]:
+        try:
+            buffer = buffers.get_nowait()
+        except queue.Empty:
+            buffer = np.empty((0, len(plan.columns)), np.float32)
+        n_rows = block.n_customers * len(at)
+        if len(buffer) < n_rows:
+            buffer = np.empty((n_rows + n_rows // 8, len(plan.columns)), np.float32)
+        row_starts = np.arange(block.n_customers + 1, dtype=np.int64) * len(at)
+        matrix = fill_matrix(plan, block, row_starts, np.tile(at, block.n_customers), threads=1, out=buffer)
+        return block.customers, matrix, buffer
+
+    for customers, matrix, buffer in log.map_blocks(fill):
+        yield customers, matrix
+        buffers.put(buffer)
     clock.lap("features")
 
 
 class Clock:
     """Tells on stderr how long the parts of a case took, where CXML_BENCH_LAPS is set."""
 
-    def __init__(self) -> None:
-        self.last, self.used = time.perf_counter(), time.process_time()
+    def __init__(self, what: str) -> None:
+        self.last, self.used = time.perf_counter(), 0.0
+        self.lap(what)
 
     def lap(self, what: str) -> None:
         """Tell how long it was since the last lap."""

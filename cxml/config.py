@@ -271,7 +271,8 @@ class FeaturesConfig(_Part):
 
     families: list[str] = Field(
         default_factory=lambda: ["basic"],
-        description="which families of columns: basic, rhythm, trend, mix, service, feedback, amount, shape",
+        description="which families of columns: basic, rhythm, trend, mix, service, feedback, amount, shape, likeness, "
+        "peers",
     )
     columns: list[str] = Field(
         default_factory=list,

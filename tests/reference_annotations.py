@@ -176,6 +176,16 @@ def surprise(steps, i, s):
     return -s.surprise.log2_probability[row][column]
 
 
+def likeness(steps, i, s):
+    """Of a customer of the first fold; the tables of these tests are the same in all."""
+    before, known = past(steps, i), [*s.likeness.touchpoints, "", "nothing before"]
+    touchpoints = before[-1].touchpoint if before else "nothing before", steps[i].touchpoint
+    if None in touchpoints:
+        return NAN
+    row, column = (known.index(t) if t in known else len(known) - 2 for t in touchpoints)
+    return s.likeness.log_odds[0][row][column]
+
+
 def local(moment, zone):
     return (EPOCH + dt.timedelta(microseconds=moment)).astimezone(ZoneInfo(zone))
 
@@ -273,7 +283,7 @@ REFERENCES = {
     function.__name__: function
     for function in (
         gap, gap_same, session_position, repeat_contact, first_contact_resolved, case_age, open_cases,
-        oldest_open_case, handle_ratio, handoff, escalation, loop, surprise, streak, response, reaction, contact, active,
-        previous, transition, daypart, weekday, weekend, score_band, value_sign,
+        oldest_open_case, handle_ratio, handoff, escalation, loop, surprise, likeness, streak, response, reaction,
+        contact, active, previous, transition, daypart, weekday, weekend, score_band, value_sign,
     )
 }  # fmt: skip

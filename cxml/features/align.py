@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cxml.errors import ConfigError, DataError
+from cxml.journeys.block import EventBlock, slice_block
+
+if TYPE_CHECKING:
+    from cxml.journeys.log import JourneyLog
 
 Int64 = NDArray[np.int64]
 
@@ -148,3 +152,20 @@ def refuse_other_kind(customers: NDArray[Any], known: NDArray[np.generic]) -> No
             f"snapshots: customer_id is {words[customers.dtype == object]}, in the journeys it is "
             f"{words[known.dtype == object]}; convert one of them"
         )
+
+
+def find_customer(log: JourneyLog, customer_id: int | str) -> EventBlock:
+    """Find the events of one customer.
+
+    Raises
+    ------
+    DataError
+        If the log does not know the customer.
+    """
+    wanted = np.array([customer_id], dtype=object if isinstance(customer_id, str) else np.int64)
+    for block in log.blocks():
+        refuse_other_kind(wanted, block.customers)
+        place = int(np.searchsorted(block.customers, wanted[0]))
+        if place < block.n_customers and block.customers[place] == wanted[0]:
+            return slice_block(block, place, place + 1)
+    raise DataError(f"the journeys hold no event of customer {customer_id!r}")

@@ -44,6 +44,7 @@ from cxml.features.annotate_loops import (
     take_codes,
 )
 from cxml.features.annotations import AnnotationSettings, TransitionTable, check_annotations, score_bands
+from cxml.features.folds import folds_of
 from cxml.features.kernel import ALWAYS, ascends
 from cxml.journeys.block import Coded, EventBlock
 from cxml.journeys.schema import FIRST_US, LAST_US
@@ -534,6 +535,15 @@ def _surprise(events: _Events) -> Float64:
     return surprise
 
 
+def _likeness(events: _Events) -> Float64:
+    codes, vocabulary, block = events.codes("touchpoint"), events.vocabulary("touchpoint"), events.block
+    place, odds = events.settings.likeness_places, events.settings.likeness_odds
+    by_code = np.array([*(place.get(touchpoint, len(place)) for touchpoint in vocabulary), -1], np.int64)
+    before = np.where(events.previous < 0, len(place) + 1, by_code[_taken(codes, events.previous)])
+    fold = np.repeat(folds_of(block.customers), np.diff(block.starts))
+    return odds[fold, before, by_code[codes]]
+
+
 def _streak(events: _Events) -> Float64:
     streak = np.empty(events.block.n_events, np.float64)
     count_days(events.block.starts, events.clock[1], *events.links, events.late, streak)
@@ -624,6 +634,7 @@ _MEASURES: dict[str, Callable[[_Events], Float64]] = {
     "escalation": _escalation,
     "loop": _loop,
     "surprise": _surprise,
+    "likeness": _likeness,
     "streak": _streak,
 }
 _OUTCOMES: dict[str, Callable[[_Events], tuple[Float64, Int64]]] = {

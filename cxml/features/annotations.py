@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxml.errors import ConfigError, nearest
+from cxml.features.folds import N_FOLDS
 from cxml.journeys.stamps import check_zone
 from cxml.times import Duration
 
@@ -88,6 +89,12 @@ ANNOTATIONS: Mapping[str, Annotation] = MappingProxyType(
             ),
             _measure("loop", "whether the customer went back to the touchpoint before the last one"),
             _measure("surprise", "how unusual the touchpoint is after the one before it, in bits", "surprise"),
+            _measure(
+                "likeness",
+                "how much more its step occurs in journeys that ended badly (churn, or a low score) than in others, as "
+                "log-odds learned from other customers",
+                "likeness",
+            ),
             _measure("streak", "number of consecutive calendar days with an event, up to this one"),
             _measure(
                 "response",
@@ -148,6 +155,45 @@ class TransitionTable:
             raise ConfigError("surprise: log2 of a probability is a number not above 0; fit it with fit_transitions")
 
 
+@dataclass(frozen=True, slots=True)
+class LikenessTable:
+    """How much more often each step occurs in journeys that ended badly than in those that did not.
+
+    Parameters
+    ----------
+    touchpoints : tuple of str
+        Those with log-odds of their own, ascending.
+    log_odds : tuple of tuple of tuple of float
+        ``log_odds[fold][a][b]`` is that of ``b`` after ``a``, learned without the customers of the fold (see
+        `cxml.features.folds`). The last column stands for all touchpoints that are not named, and so does the last row
+        but one; the last row is that of a first event.
+
+    Raises
+    ------
+    ConfigError
+        If a fold does not have one column more than there are touchpoints and two rows more, or a value is no number.
+
+    Examples
+    --------
+    >>> LikenessTable(("call",), (((0.5, 0.0), (0.1, 0.0), (0.2, 0.0)),) * N_FOLDS).log_odds[0][2][0]
+    0.2
+    """
+
+    touchpoints: tuple[str, ...]
+    log_odds: tuple[tuple[tuple[float, ...], ...], ...]
+
+    def __post_init__(self) -> None:
+        size = len(self.touchpoints) + 1
+        shape = [[len(row) for row in fold] for fold in self.log_odds]
+        if len(set(self.touchpoints)) + 1 != size or shape != [[size] * (size + 1)] * N_FOLDS:
+            raise ConfigError(
+                f"likeness: {size - 1} touchpoints, all different, need {N_FOLDS} tables of {size + 1} rows and {size} "
+                "columns; fit it again with fit_likeness"
+            )
+        if not all(-np.inf < value < np.inf for fold in self.log_odds for row in fold for value in row):
+            raise ConfigError("likeness: log-odds must be numbers; fit it again with fit_likeness")
+
+
 @dataclass(frozen=True)
 class AnnotationSettings:
     """What the words of the annotations mean for a log.
@@ -176,6 +222,8 @@ class AnnotationSettings:
     usual_duration : dict of str to float
         Usual duration by touchpoint, ``""`` for all others; learned by
         `cxml.features.annotate.fit_usual_durations`.
+    likeness : LikenessTable, optional
+        Learned from outcomes by `cxml.features.outcomes.fit_likeness`.
 
     Raises
     ------
@@ -202,6 +250,7 @@ class AnnotationSettings:
     transitions: tuple[str, ...] = ()
     surprise: TransitionTable | None = None
     usual_duration: Mapping[str, float] = field(default_factory=dict)
+    likeness: LikenessTable | None = None
 
     def __post_init__(self) -> None:
         for name in _LISTS:
@@ -242,6 +291,17 @@ class AnnotationSettings:
         """Row and column of each touchpoint in the transition table."""
         return {} if self.surprise is None else {name: i for i, name in enumerate(self.surprise.touchpoints)}
 
+    @cached_property
+    def likeness_odds(self) -> NDArray[np.float64]:
+        """Log-odds by fold, row and column, with a last row and column of NaN; ``likeness`` must be given."""
+        assert self.likeness is not None
+        return np.pad(np.array(self.likeness.log_odds), ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+
+    @cached_property
+    def likeness_places(self) -> dict[str, int]:
+        """Row and column of each touchpoint in the likeness table."""
+        return {} if self.likeness is None else {name: i for i, name in enumerate(self.likeness.touchpoints)}
+
     def to_dict(self) -> dict[str, Any]:
         """Give the settings as JSON-able data."""
         data: dict[str, Any] = {name: list(getattr(self, name)) for name in _LISTS}
@@ -257,6 +317,11 @@ class AnnotationSettings:
             }
         )
         data["usual_duration"] = dict(self.usual_duration)
+        if self.likeness is not None:  # said only where it is there, so that older models keep their version
+            data["likeness"] = {
+                "touchpoints": list(self.likeness.touchpoints),
+                "log_odds": [[list(row) for row in fold] for fold in self.likeness.log_odds],
+            }
         return data
 
     @classmethod
@@ -275,6 +340,8 @@ class AnnotationSettings:
         values = dict(data)
         if values.get("surprise") is not None:
             values["surprise"] = _table(values["surprise"])
+        if values.get("likeness") is not None:
+            values["likeness"] = _likeness_table(values["likeness"])
         return cls(**values)
 
 
@@ -317,6 +384,7 @@ _MENDS = {
     "transitions": "name pairs of touchpoints, or learn them with fit_transitions",
     "scale": "give the lowest and the highest score",
     "surprise": "learn it with fit_transitions",
+    "likeness": "it is learned from outcomes, by cxml train",
     "usual_duration": "learn it with fit_usual_durations",
 }
 _NEEDED_SETTINGS = frozenset(_MENDS)
@@ -397,3 +465,15 @@ def _table(data: Any) -> TransitionTable:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"surprise: not a table of transitions ({error!r}); fit it with fit_transitions") from None
+
+
+def _likeness_table(data: Any) -> LikenessTable:
+    try:
+        return LikenessTable(
+            tuple(data["touchpoints"]),
+            tuple(tuple(tuple(float(value) for value in row) for row in fold) for fold in data["log_odds"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"likeness: not a table of log-odds ({error!r}); train the model again") from None

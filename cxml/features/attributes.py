@@ -79,7 +79,7 @@ def fill_attributes(
         low = np.searchsorted(table.customers, customers, side="left")
         high = np.searchsorted(table.customers, customers, side="right")
         _find_held(low, high, table.valid_from, row_starts, cutoffs, held)
-    place = rows if len(rows) else slice(None)
+    place = rows if len(rows) else slice(len(cutoffs))
     first = len(plan.columns) - len(plan.customer_attributes)
     for column, name in enumerate(plan.customer_attributes, start=first):
         coded = table.attributes.get(name) if table is not None else None

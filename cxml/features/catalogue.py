@@ -194,6 +194,21 @@ def _shape(log: Holdings) -> Iterator[Aggregate]:
             yield Aggregate(statistic, "surprise", log.middle)
 
 
+def _likeness(log: Holdings) -> Iterator[Aggregate]:
+    for window in dict.fromkeys((log.recent, log.middle, log.long)):
+        yield Aggregate("mean", "likeness", window)
+    yield Aggregate("last", "likeness", log.long)
+    for statistic in ("min", "max"):
+        yield Aggregate(statistic, "likeness", log.middle)
+
+
+def _peers(_: Holdings) -> Iterator[Aggregate]:
+    yield from ()  # their columns are no aggregates of events: see `cxml.features.peers`
+
+
+#: Families that are learned from outcomes, and so come with training only.
+FROM_OUTCOMES = ("likeness", "peers")
+
 #: Every family, by name: what it looks at, and how its columns are chosen.
 FAMILIES: Mapping[str, tuple[str, Callable[[Holdings], Iterator[Aggregate]]]] = MappingProxyType(
     {
@@ -205,6 +220,8 @@ FAMILIES: Mapping[str, tuple[str, Callable[[Holdings], Iterator[Aggregate]]]] = 
         "feedback": ("how scores moved, and what followed an answer", _feedback),
         "amount": ("spread and slope of values, durations and further measures", _amount),
         "shape": ("what follows what: transitions, loops, unusual steps", _shape),
+        "likeness": ("steps that are typical of journeys that ended badly, learned from outcomes", _likeness),
+        "peers": ("how customers of the same attributes fared, learned from outcomes", _peers),
     }
 )
 

@@ -251,12 +251,28 @@ class _Past:
 
     def _column(self, name: str) -> NDArray[Any]:
         if name not in self._columns:
-            self._columns[name] = _read(self._plan, self._block, name, self._first, self._stop)
+            self._columns[name] = read_column(self._plan, self._block, name, self._first, self._stop)
         return self._columns[name]
 
 
-def _read(plan: FeaturePlan, block: EventBlock, name: str, first: int, stop: int) -> NDArray[Any]:
-    """Read a column of some events, categories as texts."""
+def read_column(plan: FeaturePlan, block: EventBlock, name: str, first: int, stop: int) -> NDArray[Any]:
+    """Read a column of some events: float64, or texts with None; what the block does not hold is missing throughout.
+
+    Parameters
+    ----------
+    plan : FeaturePlan
+        Says what is a category, and which stage a touchpoint belongs to.
+    block : EventBlock
+        The events; codes lie within their vocabularies.
+    name : str
+        A measure or a category.
+    first, stop : int
+        Events ``first`` to ``stop`` (exclusive).
+
+    Returns
+    -------
+    float64 or object array of shape (stop - first,)
+    """
     staged = name == "stage" and bool(plan.stages)
     coded = block.categories.get("touchpoint" if staged else name)
     if coded is not None:
@@ -280,8 +296,8 @@ def _value(one: UserFeature, events: CustomerEvents, customer: Any, cutoff: int)
         return _number(one.function(events, cutoff))
     except Exception as error:
         raise ConfigError(
-            f"feature '{one.name}' of customer {customer} at {format_instant(cutoff)}: {type(error).__name__}: {error}. "
-            "Correct the function, or take the feature out of the plan."
+            f"feature '{one.name}' of customer {customer} at {format_instant(cutoff)}: "
+            f"{type(error).__name__}: {error}. Correct the function, or take the feature out of the plan."
         ) from error
 
 
@@ -297,4 +313,4 @@ def _number(value: Any) -> float:
 def _place(function: _Function) -> tuple[str, str]:
     """Say where a function is defined."""
     kind = type(function)
-    return getattr(function, "__module__", kind.__module__), getattr(function, "__qualname__", kind.__qualname__)
+    return str(getattr(function, "__module__", kind.__module__)), getattr(function, "__qualname__", kind.__qualname__)

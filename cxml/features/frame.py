@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from cxml.errors import ConfigError
-from cxml.features.align import RowsByCustomer, distinct_ids, read_snapshots, refuse_other_kind
+from cxml.features.align import RowsByCustomer, distinct_ids, find_customer, read_snapshots, refuse_other_kind
 from cxml.features.catalogue import check_families
 from cxml.features.learn import Choice, learn_plan
 from cxml.features.matrix import fill_matrix
@@ -23,6 +23,8 @@ from cxml.times import Duration, parse_instant
 
 if TYPE_CHECKING:
     from cxml.config import ProjectConfig
+    from cxml.features.state import CustomerState
+    from cxml.features.trace import Trace
     from cxml.journeys.log import JourneyLog
 
 Int64 = NDArray[np.int64]
@@ -41,7 +43,7 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ``other``.
     families : sequence of str
         Which families of columns, of `cxml.features.catalogue.FAMILIES`: basic, rhythm, trend, mix, service, feedback,
-        amount, shape.
+        amount, shape; `cxml train` also knows likeness and peers, which are learned from outcomes.
     columns : sequence of str, Aggregate or mapping
         Further columns: their names, such as ``"mean__duration@touchpoint=call__30d"``, `Aggregate` objects, or
         mappings with ``statistic``, ``what`` and ``window``.
@@ -181,7 +183,7 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         matrix = self.matrix(log, snapshots)
         plan = self.plan_
-        n_numeric = len(plan.aggregates)
+        n_numeric = len(plan.numeric)
         frame = pd.DataFrame(matrix[:, :n_numeric], index=snapshots.index, columns=plan.columns[:n_numeric], copy=False)
         if not plan.categorical:
             return frame
@@ -213,15 +215,22 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         customers, which = distinct_ids(ids)
         wanted = RowsByCustomer(which, cutoffs, len(customers))
         missing = np.ones(len(customers), bool)
-        index = pd.Index(customers)
-        for block in log.blocks():
+        index, threads = pd.Index(customers), _threads(self.n_jobs)
+
+        def fill(block: EventBlock) -> Int64:
             refuse_other_kind(customers, block.customers)
             position = np.asarray(index.get_indexer(pd.Index(block.customers)), np.int64)
-            missing[position[position >= 0]] = False
-            self._fill(block, *wanted.of(position), cutoffs, log.customers, out)
+            # several blocks are worked on at a time; a single one is shared by the threads
+            self._fill(
+                block, *wanted.of(position), cutoffs, log.customers, out, threads if log.events.n_parts == 1 else 1
+            )
+            return position[position >= 0]
+
+        for found in log.map_blocks(fill, threads):
+            missing[found] = False
         if missing.any():
             strangers = _without_events(customers[missing])
-            self._fill(strangers, *wanted.of(np.flatnonzero(missing)), cutoffs, log.customers, out)
+            self._fill(strangers, *wanted.of(np.flatnonzero(missing)), cutoffs, log.customers, out, threads)
         return out
 
     def _fill(
@@ -232,13 +241,14 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         cutoffs: Int64,
         customers: CustomerTable | None,
         out: Float32,
+        threads: int | None,
     ) -> None:
         """Fill the ``rows`` of ``out``: those of the block's customers, customer by customer."""
         if not len(rows):
             return
         fill_matrix(
             self.plan_, block, row_starts, cutoffs[rows],
-            customers=customers, threads=_threads(self.n_jobs), out=out, rows=rows,
+            customers=customers, threads=threads, out=out, rows=rows,
         )  # fmt: skip
 
     def catalogue(self, log: JourneyLog) -> pd.DataFrame:
@@ -258,6 +268,87 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self, "plan_")
         return pd.DataFrame(describe_columns(self.plan_, log.config))
+
+    def state(
+        self,
+        events: Iterable[Mapping[str, Any]] = (),
+        *,
+        customer_id: int | str | None = None,
+        log: JourneyLog | None = None,
+    ) -> CustomerState:
+        """Keep one customer warm: events are added as they come, and features are there at once.
+
+        Parameters
+        ----------
+        events : iterable of mapping
+            Events to begin with, as `cxml.features.state.CustomerState.update` takes them.
+        customer_id : int or str, optional
+            Whose events; needed with ``log``.
+        log : JourneyLog, optional
+            To begin with what it holds of the customer.
+
+        Returns
+        -------
+        CustomerState
+            Its ``vector(at)`` gives the bits that `matrix` gives.
+
+        Examples
+        --------
+        >>> from cxml.journeys.read import read_journeys
+        >>> when = pd.to_datetime(["2024-01-01", "2024-01-20"], utc=True)
+        >>> log = read_journeys(pd.DataFrame({"customer_id": "ann", "touchpoint": "call", "timestamp": when}))
+        >>> state = JourneyFeatures(windows=["30d"]).fit(log).state(customer_id="ann", log=log)
+        >>> state.update({"timestamp": pd.Timestamp("2024-01-25", tz="UTC"), "touchpoint": "call"})
+        >>> dict(zip(state.plan.columns, state.vector("2024-02-01").tolist()))["count__all__30d"]
+        2.0
+        """
+        from cxml.features.state import CustomerState
+
+        check_is_fitted(self, "plan_")
+        further: dict[str, Any] = {}
+        if log is not None:
+            if customer_id is None:
+                raise ConfigError("state: say whose events of the log to begin with: customer_id=...")
+            further = {
+                "events": find_customer(log, customer_id),
+                "customers": log.customers,
+                "measures": log.config.measures,
+                "attributes": log.config.attributes,
+            }
+        state = CustomerState(self.plan_, customer_id=customer_id, **further)
+        for event in events:
+            state.update(event)
+        return state
+
+    def trace(self, log: JourneyLog, customer_id: int | str, cutoff: Any, column: str) -> Trace:
+        """Find the events behind one value.
+
+        Parameters
+        ----------
+        log : JourneyLog
+        customer_id : int or str
+        cutoff : moment
+        column : str
+            Name of a feature.
+
+        Returns
+        -------
+        Trace
+            The value, what it is in plain words, and the events behind it, as places among the customer's events, with
+            their times.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such column.
+        DataError
+            If the log does not know the customer.
+        """
+        from cxml.features.trace import trace
+
+        check_is_fitted(self, "plan_")
+        block = find_customer(log, customer_id)
+        return trace(self.plan_, block, _instant(cutoff, "cutoff"), column, log.customers)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ARG002
         """Give the names of the columns.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from cxml.errors import DataError
 from cxml.features.alive import fit_alive, rhythms
 from cxml.features.annotate import fit_transitions, fit_usual_durations
-from cxml.features.annotations import AnnotationSettings, score_bands
-from cxml.features.catalogue import Holdings, annotations_of, choose_columns
+from cxml.features.annotations import AnnotationSettings, LikenessTable, score_bands
+from cxml.features.catalogue import FROM_OUTCOMES, Holdings, annotations_of, check_families, choose_columns
+from cxml.features.outcomes import MOST_TOUCHPOINTS, Known, demand_outcomes, learn_likeness, learn_peers
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import OTHER, Aggregate
 from cxml.journeys.block import Coded, EventBlock
 from cxml.times import DAY_US, format_instant
 
 if TYPE_CHECKING:
+    from cxml.config import ProjectConfig
     from cxml.journeys.log import JourneyLog
 
 Int64 = NDArray[np.int64]
@@ -75,8 +77,37 @@ class Choice:
     surveys: Sequence[str] = ()
     scale: tuple[float, float] | None = None
 
+    @classmethod
+    def from_config(cls, config: ProjectConfig) -> Choice:
+        """Read what a project file wants.
 
-def learn_plan(log: JourneyLog, choice: Choice, until: int | None = None) -> FeaturePlan:
+        Parameters
+        ----------
+        config : ProjectConfig
+
+        Returns
+        -------
+        Choice
+
+        Raises
+        ------
+        ConfigError
+            If a family or a column does not exist.
+        """
+        survey = config.satisfaction
+        return cls(
+            windows=[str(window) for window in config.features.windows],
+            max_values=config.features.max_values,
+            families=check_families(config.features.families),
+            columns=[Aggregate.parse(name) for name in config.features.columns],
+            surveys=() if survey is None else (survey.touchpoint,),
+            scale=None if survey is None else survey.bounds,
+        )
+
+
+def learn_plan(
+    log: JourneyLog, choice: Choice, until: int | None = None, outcomes: Mapping[str, Known] | None = None
+) -> FeaturePlan:
     """Choose columns and vocabularies from the events known before ``until``.
 
     Parameters
@@ -87,6 +118,9 @@ def learn_plan(log: JourneyLog, choice: Choice, until: int | None = None) -> Fea
         What is wanted.
     until : int, optional
         UTC microseconds; default: all events count.
+    outcomes : mapping of str to Known, optional
+        What became of the customers of training, by target, for the families that are learned from it. Where nothing
+        is known of any, these have no columns.
 
     Returns
     -------
@@ -95,12 +129,13 @@ def learn_plan(log: JourneyLog, choice: Choice, until: int | None = None) -> Fea
     Raises
     ------
     ConfigError
-        If a column looks at something the log does not hold.
+        If a column looks at something the log does not hold, or is learned from outcomes and there are none.
     DataError
         If there is no event before ``until``.
     """
     attributes = tuple(log.config.attributes)
-    counts, measures, n_events = _count_values(log.blocks(), (*_SELECTORS, *attributes), until)
+    some = log.events.block(0)  # tells which columns there are
+    counts, n_events = _count_values(log, (*_SELECTORS, *attributes), until)
     if not n_events:
         end = "the end of the log" if until is None else format_instant(until)
         raise DataError(
@@ -115,7 +150,7 @@ def learn_plan(log: JourneyLog, choice: Choice, until: int | None = None) -> Fea
     fitted = {name: top_values(n, choice.max_values) for name, n in counts.items() if n or name in attributes}
     stages = {touchpoint: stage for stage, touchpoints in log.config.stages.items() for touchpoint in touchpoints}
     with_other = {name for name in _SELECTORS if len(fitted.get(name, ())) < len(counts[name])}
-    settings, words = _annotations(log, choice, until)
+    settings, words = _annotations(log, some, choice, until)
     shown: dict[str, tuple[str, ...]] = {name: fitted[name] for name in _SELECTORS if name in fitted}
     if stages:
         shown["stage"] = tuple(sorted(set(stages.values())))
@@ -127,18 +162,25 @@ def learn_plan(log: JourneyLog, choice: Choice, until: int | None = None) -> Fea
             if name in counts
         },
         with_other=with_other,
-        measures=measures,
+        measures=_measures(log, some, until),
         windows=choice.windows,
-        categories=set(next(log.blocks()).categories),
+        categories=set(some.categories),
         settings=settings,
         span_days=((log.last if until is None else until) - log.first) / DAY_US,
     )
     chosen = choose_columns(holdings, choice.families, choice.columns)
     used = annotations_of(chosen)
+    learned = (used | set(choice.families)) & set(FROM_OUTCOMES) - set(log.config.measures)  # the log's own comes first
+    outcomes = demand_outcomes(outcomes, learned)
+    if "likeness" in learned:
+        settings = replace(settings, likeness=_likeness(log, choice, counts["touchpoint"], outcomes, until))
+        if settings.likeness is None:
+            chosen = tuple(a for a in chosen if "likeness" not in annotations_of([a]))
+            used = annotations_of(chosen)
     alive = _alive(log, settings, until) if any(a.statistic == "p_alive" for a in chosen) else None
     if alive is None:
         chosen = tuple(a for a in chosen if a.statistic != "p_alive")
-    return FeaturePlan(
+    plan = FeaturePlan(
         aggregates=chosen,
         vocabularies=fitted | {name: values for name, values in words.items() if name in used},
         stages=stages,
@@ -148,18 +190,22 @@ def learn_plan(log: JourneyLog, choice: Choice, until: int | None = None) -> Fea
         alive=alive,
         annotations=_needed(settings, used) if used else None,
     )
+    if "peers" not in learned:
+        return plan
+    peers_by = [name for name in (*attributes, *plan.customer_attributes) if 0 < len(counts[name]) <= choice.max_values]
+    return replace(plan, peers=learn_peers(log.block, table, plan, outcomes, peers_by, _end(log, until)))
 
 
 def _annotations(
-    log: JourneyLog, choice: Choice, until: int | None
+    log: JourneyLog, some: EventBlock, choice: Choice, until: int | None
 ) -> tuple[AnnotationSettings, dict[str, tuple[str, ...]]]:
     """Give the words of a log a meaning, and the values of the categories that follow from it."""
-    learned = set(choice.families) - {"basic"} or annotations_of(choice.columns)
+    learned = set(choice.families) - {"basic", *FROM_OUTCOMES} or annotations_of(choice.columns)
     settings = AnnotationSettings(
         contacts=tuple(log.config.contacts),
         activity=tuple(log.config.activity),
         surveys=tuple(choice.surveys),
-        self_service=_self_service(log),
+        self_service=_self_service(some),
         timezone=log.config.timezone or "UTC",
         scale=choice.scale,
     )
@@ -174,9 +220,9 @@ def _annotations(
     return settings, words
 
 
-def _self_service(log: JourneyLog) -> tuple[str, ...]:
+def _self_service(some: EventBlock) -> tuple[str, ...]:
     """Guess the channels in which customers help themselves, by their names."""
-    coded = next(log.blocks()).categories.get("channel")
+    coded = some.categories.get("channel")
     channels = () if coded is None else coded.vocabulary
     return tuple(name for name in channels if _SELF_SERVICE.search(name.lower()))
 
@@ -191,12 +237,24 @@ def _needed(settings: AnnotationSettings, used: set[str]) -> AnnotationSettings:
     )
 
 
+def _likeness(
+    log: JourneyLog, choice: Choice, touchpoints: Counter[str], outcomes: Mapping[str, Known], until: int | None
+) -> LikenessTable | None:
+    names = top_values(touchpoints, MOST_TOUCHPOINTS)
+    last_low = None if choice.scale is None else score_bands(choice.scale)[0]
+    return learn_likeness(log.block, outcomes, names, _end(log, until), last_low)
+
+
+def _end(log: JourneyLog, until: int | None) -> int:
+    """Give the moment before which everything counts."""
+    return log.last + 1 if until is None else until
+
+
 def _alive(
     log: JourneyLog, settings: AnnotationSettings, until: int | None
 ) -> tuple[float, float, float, float] | None:
-    moment = log.last + 1 if until is None else until
     present = tuple(name for name in settings.activity if name in log.events.touchpoints)
-    return fit_alive(rhythms(log.blocks(), moment, present))
+    return fit_alive(rhythms(log.blocks(), _end(log, until), present))
 
 
 def top_values(counts: Counter[str], max_values: int) -> tuple[str, ...]:
@@ -215,24 +273,36 @@ def by_frequency(counts: Counter[str]) -> list[tuple[str, int]]:
     return sorted(((v, n) for v, n in counts.items() if v != OTHER), key=lambda pair: (-pair[1], pair[0]))
 
 
-def _count_values(
-    blocks: Iterable[EventBlock], columns: Iterable[str], until: int | None
-) -> tuple[dict[str, Counter[str]], list[str], int]:
-    """Count the values of ``columns``, and find the measures that hold a number."""
+def _count_values(log: JourneyLog, columns: Sequence[str], until: int | None) -> tuple[dict[str, Counter[str]], int]:
+    """Count the values of ``columns``, and the events."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in columns}
-    measures: dict[str, bool] = {}
     n_events = 0
-    for block in blocks:
-        chosen = _before(block.time, until)
-        if until is not None and block.known is not None:
-            chosen = block.known < until  # never before the event itself
+    for block in log.loose(columns):
+        chosen = _chosen(block, until)
         n_events += len(block.time[chosen])
         for name, found in counts.items():
             if name in block.categories:
                 found.update(_frequencies(block.categories[name], chosen))
-        for name, values in block.measures.items():
-            measures[name] = measures.get(name, False) or not bool(np.isnan(values[chosen]).all())
-    return counts, [name for name, present in measures.items() if present], n_events
+    return counts, n_events
+
+
+def _measures(log: JourneyLog, some: EventBlock, until: int | None) -> list[str]:
+    """Find the measures that hold a number; mostly some events tell of all."""
+    found = {name: _holds(values, _chosen(some, until)) for name, values in some.measures.items()}
+    missing = [name for name, holds in found.items() if not holds]
+    for block in log.loose(missing) if missing else []:
+        chosen = _chosen(block, until)
+        found |= {name: found[name] or _holds(block.measures[name], chosen) for name in missing}
+    return [name for name, holds in found.items() if holds]
+
+
+def _holds(values: NDArray[np.float64], chosen: Chosen) -> bool:
+    return not bool(np.isnan(values[chosen]).all())
+
+
+def _chosen(block: EventBlock, until: int | None) -> Chosen:
+    """Say which events happened and were known before; none is known before it happens."""
+    return _before(block.time if block.known is None else block.known, until)
 
 
 def _before(time: Int64, until: int | None) -> Chosen:
@@ -240,5 +310,6 @@ def _before(time: Int64, until: int | None) -> Chosen:
 
 
 def _frequencies(coded: Coded, chosen: Chosen) -> Counter[str]:
-    counts = np.bincount(coded.codes[chosen] + 1, minlength=len(coded.vocabulary) + 1)[1:]
+    codes = coded.codes[chosen]
+    counts = np.bincount(np.add(codes, 1, dtype=np.intp), minlength=len(coded.vocabulary) + 1)[1:]
     return Counter({value: int(n) for value, n in zip(coded.vocabulary, counts, strict=True) if n})

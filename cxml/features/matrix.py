@@ -16,6 +16,7 @@ from cxml.errors import ConfigError, DataError
 from cxml.features.attributes import fill_attributes
 from cxml.features.custom import UserFeature, fill_custom, registered
 from cxml.features.kernel import Due, ascends, fill_extended, fill_rows, first_disorder, map_codes
+from cxml.features.peers import fill_peers
 from cxml.features.plan import CompiledPlan, FeaturePlan
 from cxml.features.selectors import Atom, Selector, atoms, compare, matching
 from cxml.features.spec import OTHER
@@ -30,6 +31,8 @@ Float32 = NDArray[np.float32]
 
 #: Work is cut into ranges of customers of about so many events or snapshots, to fit a core's cache.
 _RANGE_EVENTS = 65_536
+#: Less is done sooner than a thread is started.
+_WORTH_A_THREAD = 8_192
 _NONE: Int64 = np.empty(0, np.int64)
 
 
@@ -98,8 +101,9 @@ def fill_matrix(
     wanted = compiled.annotations and _lacking(compiled.annotations, block)
     bound = None if wanted else _Bound.build(compiled, block)
     work = partial(_fill_range, plan, custom, bound, wanted, block, row_starts, cutoffs, rows, out)
-    ranges = _customer_ranges(block.starts, row_starts)
-    n_threads = min(len(ranges), threads if threads is not None else _available_cores())
+    threads = threads if threads is not None else _available_cores()
+    ranges = _customer_ranges(block.starts, row_starts, threads)
+    n_threads = min(len(ranges), threads)
     if n_threads <= 1:
         for customer_range in ranges:
             work(customer_range)
@@ -109,6 +113,7 @@ def fill_matrix(
                 pass
     if len(cutoffs):
         fill_attributes(plan, customers, block.customers, row_starts, cutoffs, rows, out)
+        fill_peers(plan, block.customers, row_starts, cutoffs, rows, out)
     return out[: len(cutoffs)] if len(rows) == 0 else out
 
 
@@ -312,13 +317,15 @@ def _order_of_knowledge(starts: Int64, known: Int64) -> Int64:
     return np.lexsort((known, customer)).astype(np.int64, copy=False)
 
 
-def _customer_ranges(starts: Int64, row_starts: Int64) -> list[tuple[int, int]]:
-    """Cut the customers into ranges of about equal work; those without snapshots cost nothing."""
+def _customer_ranges(starts: Int64, row_starts: Int64, threads: int) -> list[tuple[int, int]]:
+    """Cut the customers into ranges of equal work, as many for each thread; those without snapshots cost nothing."""
     n_customers = len(starts) - 1
     work = int(starts[-1]) + int(row_starts[-1])
-    if work <= _RANGE_EVENTS:
-        return [(0, n_customers)] if len(row_starts) and row_starts[-1] else []
-    marks = np.searchsorted(starts + row_starts, np.arange(_RANGE_EVENTS, work, _RANGE_EVENTS))
+    if not row_starts[-1]:
+        return []
+    n_ranges = -(-work // _RANGE_EVENTS)
+    n_ranges = -(-n_ranges // threads) * threads if work > _WORTH_A_THREAD else 1
+    marks = np.searchsorted(starts + row_starts, np.linspace(0, work, n_ranges + 1)[1:-1])
     edges = [0, *np.unique(marks).tolist(), n_customers]
     return [(a, b) for a, b in pairwise(edges) if row_starts[b] > row_starts[a]]
 

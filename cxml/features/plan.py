@@ -13,6 +13,7 @@ from cxml.errors import ConfigError, nearest
 from cxml.features.custom import check_name, registered
 from cxml.features.derive import extend
 from cxml.features.kernel import FIELDS, Extended, Tables
+from cxml.features.peers import PeerTable
 from cxml.features.selectors import Selector, atoms
 from cxml.features.spec import CATEGORY_STATISTICS, FIRST_WALK_STATISTICS, MEASURE_STATISTICS, OTHER, Aggregate
 from cxml.times import Duration
@@ -45,6 +46,8 @@ class FeaturePlan:
         `cxml.features.annotations.ANNOTATIONS`) and that the journeys do not hold are computed from the events.
     custom : tuple of str
         User features, by the names under which the process registers them (see `cxml.features.custom`).
+    peers : tuple of PeerTable
+        Rates among customers of the same attribute; each becomes ``peer_TARGET__ATTRIBUTE``.
 
     Raises
     ------
@@ -69,6 +72,7 @@ class FeaturePlan:
     alive: tuple[float, float, float, float] | None = None
     annotations: AnnotationSettings | None = None
     custom: tuple[str, ...] = ()
+    peers: tuple[PeerTable, ...] = ()
 
     def __post_init__(self) -> None:
         if self.stages:
@@ -88,6 +92,8 @@ class FeaturePlan:
         for aggregate in self.aggregates:
             self._check_aggregate(aggregate)
         self._check_alive()
+        for peers in self.peers:
+            self._check_peers(peers)
 
     def _check_aggregate(self, aggregate: Aggregate) -> None:
         if aggregate.statistic in CATEGORY_STATISTICS:
@@ -113,6 +119,18 @@ class FeaturePlan:
         elif len(self.alive) != 4 or not all(np.isfinite(number) and number > 0 for number in self.alive):
             raise ConfigError(f"alive must be four positive numbers (r, alpha, a, b); it is {self.alive}")
 
+    def _check_peers(self, peers: PeerTable) -> None:
+        names = (*self.attributes, *self.customer_attributes)
+        if peers.attribute not in names:
+            raise ConfigError(
+                f"feature '{peers.name}': no attribute '{peers.attribute}'{nearest(peers.attribute, names)}"
+            )
+        n_codes, n_rates = len(self.vocabularies[peers.attribute]) + 2, peers.table.shape[2]
+        if n_rates != n_codes:
+            raise ConfigError(
+                f"feature '{peers.name}' needs {n_codes} rates, one for each value, other and unknown; it has {n_rates}"
+            )
+
     def _check_column(self, column: str, name: str) -> None:
         if column not in self.vocabularies:
             raise ConfigError(f"feature '{name}': unknown column '{column}'{nearest(column, self.vocabularies)}")
@@ -124,8 +142,8 @@ class FeaturePlan:
 
     @property
     def numeric(self) -> tuple[str, ...]:
-        """Names of the columns that hold numbers: the aggregates, then the user features."""
-        return (*(aggregate.name for aggregate in self.aggregates), *self.custom)
+        """Names of the columns that hold numbers: the aggregates, the user features, the rates among peers."""
+        return (*(a.name for a in self.aggregates), *self.custom, *(peers.name for peers in self.peers))
 
     @property
     def categorical(self) -> tuple[str, ...]:
@@ -141,6 +159,12 @@ class FeaturePlan:
     def measures(self) -> tuple[str, ...]:
         """The measures in use."""
         return tuple(dict.fromkeys(a.measure for a in self.aggregates if a.measure is not None))
+
+    @cached_property
+    def peer_places(self) -> tuple[tuple[int, int], ...]:
+        """For each of ``peers`` the number of the column of its attribute, and of its own."""
+        place = {name: i for i, name in enumerate(self.columns)}
+        return tuple((place[f"last__{peers.attribute}"], place[peers.name]) for peers in self.peers)
 
     def categories(self, column: str) -> tuple[str, ...]:
         """Give what the codes of a categorical column mean: its vocabulary and then ``other``.
@@ -196,6 +220,9 @@ class FeaturePlan:
     def _describe_other(self, name: str) -> str:
         if name in self.custom:
             return registered(name).sentence
+        for peers in self.peers:
+            if peers.name == name:
+                return peers.describe()
         attribute = name.removeprefix("last__")
         if attribute in self.attributes:
             return f"Last known {attribute} in the events before the cutoff."
@@ -226,6 +253,8 @@ class FeaturePlan:
             data["annotations"] = self.annotations.to_dict()
         if self.custom:
             data["custom"] = list(self.custom)
+        if self.peers:
+            data["peers"] = [peers.to_dict() for peers in self.peers]
         return data
 
     @classmethod
@@ -247,6 +276,7 @@ class FeaturePlan:
                 alive=tuple(data["alive"]) if data.get("alive") is not None else None,
                 annotations=_read_annotations(data.get("annotations")),
                 custom=tuple(data.get("custom", ())),
+                peers=tuple(PeerTable.from_dict(peers) for peers in data.get("peers", ())),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"this is not a feature plan: {error!r}. Train the model again.") from error

@@ -22,7 +22,7 @@ from cxml.journeys.shuffle import Shuffle, float_values
 from cxml.journeys.stamps import local_to_utc
 from cxml.progress import Advance
 
-_BATCH_ROWS = 65_536  # a batch and what becomes of it stay in a core's cache
+_BATCH_ROWS = 131_072  # a batch and what becomes of it stay in a core's cache
 _TASK_ROWS = 500_000
 _BUFFER_BYTES = 1 << 20
 _UNITS_US = {"s": 1_000_000, "ms": 1_000, "us": 1}

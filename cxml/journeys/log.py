@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,9 @@ from cxml.times import format_instant, parse_instant
 
 if TYPE_CHECKING:
     import pandas
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +87,15 @@ class Events(Protocol):
     def on_disk(self) -> bool:
         """Whether they are too many to be held in memory."""
 
-    def blocks(self) -> Iterator[EventBlock]:
-        """Give blocks of whole customers."""
+    @property
+    def n_parts(self) -> int:
+        """In how many blocks they come."""
+
+    def block(self, part: int, columns: Collection[str] | None = None) -> EventBlock:
+        """Give one of the blocks, with at least these columns (None: all); safe to call from many threads."""
+
+    def loose(self, part: int, columns: Collection[str]) -> EventBlock:
+        """Give the same events with some columns, as if they were one customer's, in no order."""
 
     def whole(self) -> EventBlock:
         """Give all events as one block."""
@@ -92,36 +105,45 @@ class Events(Protocol):
 class Whole:
     """Events in one block."""
 
-    block: EventBlock
+    all: EventBlock
 
     @cached_property
     def facts(self) -> Facts:
         """What they are like."""
-        time = self.block.time
-        return Facts(np.diff(self.block.starts), int(time.min()), int(time.max()))
+        time = self.all.time
+        return Facts(np.diff(self.all.starts), int(time.min()), int(time.max()))
 
     @property
     def touchpoints(self) -> tuple[str, ...]:
         """All that occur, ascending."""
-        return self.block.categories["touchpoint"].vocabulary
+        return self.all.categories["touchpoint"].vocabulary
 
     @property
     def customers(self) -> NDArray[np.generic]:
         """Distinct ids, ascending."""
-        return self.block.customers
+        return self.all.customers
 
     @property
     def on_disk(self) -> bool:
         """Never."""
         return False
 
-    def blocks(self) -> Iterator[EventBlock]:
+    @property
+    def n_parts(self) -> int:
+        """One."""
+        return 1
+
+    def block(self, part: int, columns: Collection[str] | None = None) -> EventBlock:  # noqa: ARG002
         """Give the block."""
-        yield self.block
+        return self.all
+
+    def loose(self, part: int, columns: Collection[str]) -> EventBlock:
+        """Give the block."""
+        return self.block(part, columns)
 
     def whole(self) -> EventBlock:
         """Give the block."""
-        return self.block
+        return self.all
 
 
 @dataclass(frozen=True)
@@ -150,9 +172,69 @@ class JourneyLog:
         """All events as one block, in memory."""
         return self.events.whole()
 
-    def blocks(self) -> Iterator[EventBlock]:
-        """Give the events in blocks of whole customers, ascending in each: all there is, with a part in memory."""
-        return self.events.blocks()
+    def blocks(self, columns: Collection[str] | None = None) -> Iterator[EventBlock]:
+        """Give the events in blocks of whole customers, ascending in each: all there is, with a part in memory.
+
+        Parameters
+        ----------
+        columns : collection of str, optional
+            Categories and measures to make; a block may hold more. Default: all.
+
+        Yields
+        ------
+        EventBlock
+        """
+        return self.map_blocks(lambda block: block, 1, columns)
+
+    def map_blocks(
+        self, work: Callable[[EventBlock], T], threads: int | None = None, columns: Collection[str] | None = None
+    ) -> Iterator[T]:
+        """Do the same work on every block, several at a time.
+
+        Parameters
+        ----------
+        work : callable
+            From a block to whatever it makes of it.
+        threads : int, optional
+            Default: one for each core.
+        columns : collection of str, optional
+            As in `blocks`.
+
+        Yields
+        ------
+        object
+            What ``work`` returned, in the order of the blocks. Little more than one block for each thread is in
+            memory at a time.
+        """
+        return self._map(lambda part: work(self.events.block(part, columns)), threads)
+
+    def _map(self, make: Callable[[int], T], threads: int | None) -> Iterator[T]:
+        parts = iter(range(self.events.n_parts))
+        if self.events.n_parts == 1:
+            yield make(0)
+            return
+        threads = threads or os.cpu_count() or 1
+        with ThreadPoolExecutor(threads) as pool:
+            coming = [pool.submit(make, part) for part in islice(parts, threads + 1)]
+            while coming:
+                done = coming.pop(0).result()
+                coming += [pool.submit(make, part) for part in islice(parts, 1)]
+                yield done
+
+    def loose(self, columns: Collection[str]) -> Iterator[EventBlock]:
+        """Give all events with some columns only, in no order: quick to count.
+
+        Parameters
+        ----------
+        columns : collection of str
+            Categories and measures.
+
+        Yields
+        ------
+        EventBlock
+            Some of the events, as if they were one customer's.
+        """
+        return self._map(lambda part: self.events.loose(part, columns), None)
 
     def parts(self) -> Iterator[JourneyLog]:
         """Give the log in parts of whole customers."""
@@ -187,7 +269,7 @@ class JourneyLog:
     def touchpoints(self) -> dict[str, int]:
         """Touchpoint -> how often it occurs, most frequent first, equal ones by name."""
         counts: Counter[str] = Counter()
-        for block in self.blocks():
+        for block in self.loose(["touchpoint"]):
             coded = block.categories["touchpoint"]
             n = np.bincount(coded.codes, minlength=len(coded.vocabulary)).tolist()
             counts.update(dict(zip(coded.vocabulary, n, strict=True)))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,18 @@ from cxml.journeys.shuffle import (
     Piece,
     Scratch,
     Shuffle,
-    Slabs,
     is_plain_integer,
     join_pieces,
     read_arrays,
     write_arrays,
 )
-from cxml.journeys.sorting import move_runs, total_order
+from cxml.journeys.sorting import Order, move_runs, total_order
 
 #: A log of fewer events is one block at once.
 _SMALL = 1_000_000
 _LATEST = 2**62
-#: Blocks made ahead of the one that is worked on.
-_AHEAD = 2
+#: From the number of a part, and the columns that are wanted (None: all), to its block.
+Load = Callable[[int, Collection[str] | None], EventBlock]
 
 
 class PartedEvents:
@@ -44,22 +42,22 @@ class PartedEvents:
     tables : Tables
         Of the rows.
     load : callable
-        From the number of a part to its block, whose customers are numbers still.
+        From the number of a part, and the columns that are wanted (None: all), to its block, whose customers are
+        numbers still.
     ids : list of int64 array
         Customers of each part, ascending, as numbers.
     facts : list of Facts
         Of each part.
     """
 
-    def __init__(
-        self, tables: Tables, load: Callable[[int], EventBlock], ids: list[NDArray[Any]], facts: list[Facts]
-    ) -> None:
+    def __init__(self, tables: Tables, load: Load, ids: list[NDArray[Any]], facts: list[Facts]) -> None:
         self._tables, self._load, self._ids = tables, load, ids
         self.facts = Facts.of(facts)
         everyone = np.concatenate(ids)
         self._ascending = np.argsort(everyone)
         self.customers = tables.names_of(everyone[self._ascending])
         self.touchpoints = tables.vocabularies["touchpoint"]
+        self._parts = [part for part, found in enumerate(ids) if len(found)]
         self._whole: EventBlock | None = None
 
     @property
@@ -67,24 +65,30 @@ class PartedEvents:
         """Whether they are too many to be held in memory."""
         return self._tables.on_disk and self._whole is None
 
-    def blocks(self) -> Iterator[EventBlock]:
-        """Give the parts as blocks, customers ascending in each; the next ones are made while one is worked on."""
-        if self._whole is not None:
-            yield self._whole
-            return
-        parts = (part for part, ids in enumerate(self._ids) if len(ids))
-        with ThreadPoolExecutor(1) as pool:
-            yield from _ahead(pool, self._block, parts)
+    @property
+    def n_parts(self) -> int:
+        """In how many blocks they come."""
+        return 1 if self._whole is not None else len(self._parts)
 
-    def _block(self, part: int) -> EventBlock:
-        block = self._load(part)
+    def block(self, part: int, columns: Collection[str] | None = None) -> EventBlock:
+        """Give one of the parts as a block, customers ascending."""
+        if self._whole is not None:
+            return self._whole
+        block = self._load(self._parts[part], columns)
         return replace(block, customers=self._tables.names_of(block.customers))
+
+    def loose(self, part: int, columns: Collection[str]) -> EventBlock:
+        """Give the events of a part with some columns, as if they were one customer's, in no order."""
+        if self._whole is not None or self.on_disk or self.facts.duplicates_dropped:
+            return self.block(part, columns)
+        return self._tables.loose(self._parts[part], columns)
 
     def whole(self) -> EventBlock:
         """Give all events as one block; from then on this is what there is."""
         if self._whole is None:
             self._whole = self._join()
-            self._load = _gone  # so that parts in memory are let go
+            self._load = _gone
+            self._tables.clear()
         return self._whole
 
     def _join(self) -> EventBlock:
@@ -101,12 +105,12 @@ class PartedEvents:
             columns.pop("available_at", None)
 
         def move(part: int) -> None:
-            block = self._load(part)
+            block = self._load(part, None)
             for name, out in columns.items():
                 move_runs(_values(block, name), block.starts, places[part], out)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(move, (part for part, ids in enumerate(self._ids) if len(ids))))
+            list(pool.map(move, self._parts))
         return self._tables.block(self.customers, starts, columns)
 
 
@@ -118,18 +122,8 @@ def _values(block: EventBlock, name: str) -> NDArray[Any]:
     return block.categories[name].codes if name in block.categories else block.measures[name]
 
 
-def _gone(part: int) -> EventBlock:
+def _gone(part: int, _columns: Collection[str] | None) -> EventBlock:
     raise AssertionError(f"part {part} was given up for the whole")
-
-
-def _ahead(pool: ThreadPoolExecutor, make: Callable[[int], EventBlock], parts: Iterable[int]) -> Iterator[EventBlock]:
-    """Make blocks in another thread, a few ahead."""
-    parts = iter(parts)
-    coming: list[Future[EventBlock]] = [pool.submit(make, part) for part in islice(parts, _AHEAD)]
-    while coming:
-        block = coming.pop(0).result()
-        coming.extend(pool.submit(make, part) for part in islice(parts, 1))
-        yield block
 
 
 def merge(shuffle: Shuffle, config: JourneysConfig) -> PartedEvents:
@@ -152,26 +146,24 @@ def merge(shuffle: Shuffle, config: JourneysConfig) -> PartedEvents:
             folder = shuffle.store()
             stored = list(pool.map(lambda part: _store(tables, part, folder), range(shuffle.n_parts)))
             ids, facts = [ids for ids, _ in stored], [fact for _, fact in stored]
-            return PartedEvents(tables, lambda part: tables.read(folder / f"block-{part:04d}"), ids, facts)
-        arranged = list(pool.map(tables.arrange, range(shuffle.n_parts)))
-    shuffle.clear()
-    blocks, facts = [block for block, _ in arranged], [fact for _, fact in arranged]
-    events = PartedEvents(tables, blocks.__getitem__, list(map(_ids, blocks)), facts)
+            return PartedEvents(tables, lambda part, _: tables.read(folder / f"block-{part:04d}"), ids, facts)
+        found = list(pool.map(tables.order, range(shuffle.n_parts)))
+    orders, facts = [order for order, _ in found], [fact for _, fact in found]
+    # a block is made when it is asked for, and let go: memory that is touched for the first time is dear
+    events = PartedEvents(
+        tables, lambda part, columns: tables.arrange(part, orders[part], columns), [o.customers for o in orders], facts
+    )
     if shuffle.n_rows < _SMALL:
         events.whole()
     return events
 
 
-def _ids(block: EventBlock) -> NDArray[Any]:
-    return block.customers
-
-
 def _store(tables: Tables, part: int, folder: Path) -> tuple[NDArray[Any], Facts]:
     """Sort a part and write its block to disk."""
-    block, facts = tables.arrange(part)
-    tables.write(block, folder / f"block-{part:04d}")
+    order, facts = tables.order(part)
+    tables.write(tables.arrange(part, order), folder / f"block-{part:04d}")
     tables.forget(part)
-    return _ids(block), facts
+    return order.customers, facts
 
 
 class Tables:
@@ -179,7 +171,7 @@ class Tables:
 
     def __init__(self, shuffle: Shuffle, config: JourneysConfig) -> None:
         self._shuffle, self._config = shuffle, config
-        self._slabs, self._scratch = Slabs(), Scratch()
+        self._scratch = Scratch()
         self.keys = [n for n in tie_order(config.measures, config.attributes) if n in shuffle.columns]
         self.kept = ["timestamp", *(name for name in self.keys if name != "sequence")]
         self._texts = {*TEXT_COLUMNS, *config.attributes}
@@ -203,44 +195,60 @@ class Tables:
 
     def column(self, pieces: list[Piece], name: str) -> NDArray[Any]:
         """Join a column of some pieces, for a while; categories get their final codes."""
-        n = sum(len(piece.columns["timestamp"]) for piece in pieces)
+        n = sum(piece.n for piece in pieces)
         values = join_pieces(pieces, name, self._scratch.room(name, n, self.dtype(name)))
         if name not in self._rank:
             return values
         ranks = self._scratch.room(f"rank of {name}", n, np.int32)
         return self._rank[name].take(values, out=ranks, mode="wrap")
 
-    def arrange(self, part: int) -> tuple[EventBlock, Facts]:
-        """Put the events of a part in total order; its customers are numbers."""
+    def order(self, part: int) -> tuple[Order, Facts]:
+        """Find the total order of the events of a part, and what they are like."""
         pieces = self._shuffle.pieces(part)
-        columns = {"timestamp": self.column(pieces, "timestamp")}
+        columns: dict[str, NDArray[Any]] = {}
 
         def column(name: str) -> NDArray[Any]:
             if name not in columns:
                 columns[name] = self.column(pieces, name)
             return columns[name]
 
-        order = total_order(self._customers(pieces), columns["timestamp"], (column(name) for name in self.keys))
+        time = column("timestamp")
+        order = total_order(self._customers(pieces), time, (column(name) for name in self.keys))
         n_rows, n_repeats = len(order.rows), len(order.repeats)
         if self._config.duplicates == "drop_exact":
             order = order.without_repeats()
+        none = np.zeros(n_rows, bool)
+        late = column("available_at") > time if "available_at" in self.keys else none
+        negative = column("duration") < 0 if "duration" in self.keys else none
+        return order, Facts(
+            counts=np.diff(order.starts),
+            first=int(time.min(initial=_LATEST)),
+            last=int(time.max(initial=-_LATEST)),
+            duplicates=n_repeats,
+            duplicates_dropped=n_rows - len(order.rows),
+            late_events=int(late[order.rows].sum()),
+            negative_durations=int(negative[order.rows].sum()),
+        )
+
+    def arrange(self, part: int, order: Order, columns: Collection[str] | None = None) -> EventBlock:
+        """Make the block of a part; its customers are numbers. With ``columns``, only these and the times."""
+        pieces = self._shuffle.pieces(part)
         rows = self._scratch.room("rows", len(order.rows), np.intp)  # once, not for every column
         rows[:] = order.rows
-        taken = {
-            n: column(n).take(rows, out=self._slabs.room(len(rows), np.dtype(self.dtype(n))), mode="clip")
-            for n in self.kept
-        }
-        block = self.block(order.customers, order.starts, taken)
-        durations = block.measures.get("duration", np.empty(0))
-        return block, Facts(
-            counts=np.diff(block.starts),
-            first=int(block.time.min(initial=_LATEST)),
-            last=int(block.time.max(initial=-_LATEST)),
-            duplicates=n_repeats,
-            duplicates_dropped=n_rows - block.n_events,
-            late_events=0 if block.known is None else int((block.known > block.time).sum()),
-            negative_durations=int((durations < 0).sum()),
+        wanted = ("timestamp", "available_at", *(self.kept if columns is None else columns))
+        return self.block(
+            order.customers,
+            order.starts,
+            {name: self.column(pieces, name).take(rows, mode="clip") for name in self.kept if name in wanted},
         )
+
+    def loose(self, part: int, columns: Collection[str]) -> EventBlock:
+        """Give the events of a part with some columns, as if they were one customer's, in no order."""
+        pieces = self._shuffle.pieces(part)
+        wanted = ("timestamp", "available_at", *columns)
+        found = {name: self.column(pieces, name).copy() for name in self.kept if name in wanted}
+        starts = np.array([0, len(found["timestamp"])], np.int64)
+        return self.block(np.zeros(1, np.int64), starts, found)
 
     def write(self, block: EventBlock, path: Path) -> None:
         """Write a block to disk."""
@@ -253,6 +261,10 @@ class Tables:
         with path.open("rb") as file:
             columns = read_arrays(file)
         return self.block(columns.pop("customers"), columns.pop("starts"), columns)
+
+    def clear(self) -> None:
+        """Let the rows in memory go."""
+        self._shuffle.clear()
 
     def forget(self, part: int) -> None:
         """Delete the rows of a part that lie on disk."""

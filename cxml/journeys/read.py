@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +32,7 @@ __all__ = ["read_journeys", "read_table"]
 
 #: Rows held while reading take up to this part of the memory; as much again goes to the sorted events, some to work.
 _SHARE = 3
+_TURN_SECONDS = 0.0005
 
 
 def read_journeys(
@@ -128,7 +131,7 @@ def read_journeys(
     rules = RowRules(survey=survey, scale=score_scale, as_of=None if as_of is None else _moment("as_of", as_of))
     layout = Layout(config.columns, REQUIRED_COLUMNS, tuple(config.measures), dict(columns or {}))
     ingested, shuffle = [], Shuffle(budget=_budget(config))
-    with ThreadPoolExecutor(1) as meanwhile, progress.step("reading journeys") as advance:
+    with _short_turns(), ThreadPoolExecutor(1) as meanwhile, progress.step("reading journeys") as advance:
         meanwhile.submit(warm_up)  # while files are read, mostly outside Python
         for i, source in enumerate(inputs, start=1):
             ingested.append(
@@ -144,6 +147,17 @@ def read_journeys(
     if customers is not None:
         customers = align_customers(customers, events.customers)
     return JourneyLog(events, config, customers, quality)
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Let threads take turns often: loading compiled code is all Python, reading files asks for it now and then."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, _TURN_SECONDS))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _budget(config: JourneysConfig) -> int | None:

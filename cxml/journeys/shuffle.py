@@ -28,6 +28,8 @@ _PLAIN_INTEGER = re.compile(PLAIN_INTEGER_PATTERN)
 #: The number of a part: a byte, which sorts quickest.
 Parts = NDArray[np.uint8]
 
+#: Of so many values of a category it is remembered that all occur.
+_FEW_WORDS = 256
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -147,6 +149,11 @@ class Piece:
     columns: dict[str, NDArray[Any]]
     text_ids: bool
 
+    @property
+    def n(self) -> int:
+        """How many rows."""
+        return len(self.columns["timestamp"])
+
 
 class Shuffle:
     """Takes rows as they are read and keeps them by part.
@@ -168,6 +175,7 @@ class Shuffle:
         self.n_rows = 0
         self._chunks: list[Chunk] = []
         self._used: dict[str, list[Int32]] = {}
+        self._seen: dict[str, frozenset[int]] = {}
         self._part_of_code = np.empty(0, np.uint8)
         self._held = 0
         self._mark: Mark | None = None
@@ -207,22 +215,36 @@ class Shuffle:
             elif hasattr(column, "dictionary"):
                 chunk.columns[name], chunk.used[name] = self._taken_codes(name, column, order)
             else:
-                chunk.columns[name] = self._taken(float_values(column), order)
-                if column.null_count:
-                    chunk.columns[name][_is_missing(column).take(order)] = np.nan
+                chunk.columns[name] = self._taken_floats(column, order)
         return chunk
 
     def _taken(self, values: NDArray[Any], order: Int64) -> NDArray[Any]:
         return values.take(order, out=self._slabs.room(len(order), values.dtype), mode="clip")
 
+    def _taken_floats(self, column: Any, order: Int64) -> NDArray[Any]:
+        taken = self._taken(float_values(column), order)
+        if column.null_count:
+            taken[_is_there(column).take(order) == 0] = np.nan
+        return taken
+
     def _taken_codes(self, name: str, column: Any, order: Int64) -> tuple[NDArray[Any], Int32]:
         """Give the provisional codes of an Arrow dictionary array, and those that occur."""
         codes = column.indices.fill_null(-1).to_numpy()
         table = self.words_of(name).codes(column.dictionary)
-        used = table[np.bincount(codes + 1, minlength=len(table) + 1)[1:] > 0]
+        used = self._newly_used(name, codes, table)
         narrow: NDArray[Any] = np.append(table, np.int32(-1)).astype(_narrowest(table))
         room = self._slabs.room(len(codes), narrow.dtype)
         return narrow.take(codes.take(order), out=room, mode="wrap"), used
+
+    def _newly_used(self, name: str, codes: Int32, table: Int32) -> Int32:
+        """Give the provisional codes that occur, unless all of the dictionary did already."""
+        seen = self._seen.get(name, frozenset())
+        if len(table) <= _FEW_WORDS and seen.issuperset(table.tolist()):
+            return table[:0]
+        used = table[np.bincount(codes + 1, minlength=len(table) + 1)[1:] > 0]
+        if len(table) <= _FEW_WORDS:
+            self._seen[name] = seen | set(used.tolist())
+        return used
 
     def words_of(self, name: str) -> Words:
         """Give the texts of a column."""
@@ -269,6 +291,7 @@ class Shuffle:
         self._held = sum(chunk.nbytes for chunk in self._chunks)
         self.n_rows = mark.n_rows
         self._used = {name: codes[: mark.used.get(name, 0)] for name, codes in self._used.items()}
+        self._seen.clear()
 
     def _flush(self) -> None:
         """Write what is held to disk; rows from before the mark first, so that those behind it can be cut off."""
@@ -299,7 +322,7 @@ class Shuffle:
             for part, path in enumerate(self._files()):
                 pieces = [_piece(chunk, part) for chunk in alike]
                 names = dict.fromkeys(name for piece in pieces for name in piece.columns)
-                n = sum(len(piece.columns["timestamp"]) for piece in pieces)
+                n = sum(piece.n for piece in pieces)
                 columns = {name: join_pieces(pieces, name, np.empty(n, _widest(pieces, name))) for name in names}
                 with path.open("ab") as file:
                     write_arrays(file, {f"{name}:{int(text_ids)}": values for name, values in columns.items()})
@@ -351,11 +374,9 @@ def float_values(column: Any) -> NDArray[np.float64]:
     return np.frombuffer(column.buffers()[1], np.float64)[column.offset : column.offset + len(column)]
 
 
-def _is_missing(column: Any) -> NDArray[np.bool_]:
+def _is_there(column: Any) -> NDArray[np.uint8]:
     bits = np.frombuffer(column.buffers()[0], np.uint8)
-    there = np.unpackbits(bits, count=column.offset + len(column), bitorder="little")
-    missing: NDArray[np.bool_] = there[column.offset :] == 0
-    return missing
+    return np.unpackbits(bits, count=column.offset + len(column), bitorder="little")[column.offset :]
 
 
 @contextmanager
@@ -413,10 +434,7 @@ def join_pieces(pieces: list[Piece], name: str, out: NDArray[Any]) -> NDArray[An
     """Join a column of some pieces; missing where a piece lacks it."""
     dtype = out.dtype
     missing = np.nan if dtype == np.float64 else MISSING if dtype == np.int64 else -1
-    parts = [
-        piece.columns[name] if name in piece.columns else np.full(len(piece.columns["timestamp"]), missing, dtype)
-        for piece in pieces
-    ]
+    parts = [piece.columns[name] if name in piece.columns else np.full(piece.n, missing, dtype) for piece in pieces]
     return np.concatenate([np.empty(0, dtype), *parts], out=out)
 
 

@@ -132,7 +132,8 @@ class _Rounds:
     def _objective(self, latent: Float64, _train: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Fill gradient and Hessian at the present cut points, then move these by the same pass's sums."""
         sums, mean = gradients(latent, self.outcomes, self.cut_points, self.gradient, self.hessian)
-        self.cut_points = self.cut_points + cut_point_step(self.cut_points, self.pairs, sums, mean)
+        moved = self.cut_points + cut_point_step(self.cut_points, self.pairs, sums, mean)
+        self.cut_points = np.round(moved, 12)  # the last bits of linear algebra differ from machine to machine
         return self.gradient, self.hessian
 
     def _evaluate(self, latent: Float64, _held_out: Any) -> tuple[str, float, bool]:

@@ -145,7 +145,8 @@ def _spread(lines: dict[int, tuple[float, float]], cut_points: Float64) -> Calib
     nearest = [min(lines, key=lambda j: (abs(cut_points[j] - cut), j)) for cut in cut_points]
     nearest = [k if k in lines else j for k, j in enumerate(nearest)]
     intercept, slope = np.array([lines[j] for j in nearest]).T
-    return Calibration(intercept + (1.0 - slope) * (cut_points - cut_points[nearest]), slope.copy())
+    intercept += (1.0 - slope) * (cut_points - cut_points[nearest])
+    return Calibration(np.round(intercept, 10), np.round(slope, 10))  # a search ends differently in the last bits
 
 
 def _fit_line(x: Float64, happened: Float64, weight: Float64) -> tuple[float, float]:

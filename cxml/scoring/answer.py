@@ -120,7 +120,8 @@ def _reasons(model: SavedModel, matrix: NDArray[np.float32], n_reasons: int, thr
         predictor, worse = model.targets["satisfaction"], -1.0
     contributions = worse * predictor.trees.contributions(matrix, threads=threads)[:, :-1]
     texts = {name: model.plan.categories(name) for name in model.plan.categorical}
-    return top_reasons(model.plan.columns, texts, matrix, contributions, n_reasons)
+    annotated = model.plan.compiled.annotations
+    return top_reasons(model.plan.columns, texts, matrix, contributions, n_reasons, annotations=annotated)
 
 
 def _status(model: SavedModel, block: EventBlock, row_starts: Int64, cutoffs: Int64) -> list[str]:

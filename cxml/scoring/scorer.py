@@ -124,12 +124,23 @@ class Scorer:
         customers: Mapping[Any, Record] | None = None,
         reasons: int = 3,
     ) -> list[dict[str, Any]]:
-        """Score several journeys, given as id -> events; each answer begins with ``customer_id``."""
+        """Score several journeys, given as id -> events; each answer begins with ``customer_id``.
+
+        Events need not repeat the id.
+        """
         customers = customers or {}
         return [
-            {"customer_id": key} | self.score(events, at, customer=customers.get(key), reasons=reasons)
+            {"customer_id": key}
+            | self.score(self._owned(key, events), at, customer=customers.get(key), reasons=reasons)
             for key, events in journeys.items()
         ]
+
+    def _owned(self, key: Any, events: Sequence[Record]) -> Sequence[Record]:
+        """Say whose the events are where they do not."""
+        _check_records(events)
+        names = self._names["customer_id"]
+        said = any(event.get(name) is not None for event in events for name in names)
+        return events if said else [{**event, names[0]: key} for event in events]
 
     def warm_up(self) -> None:
         """Compile everything a request needs."""

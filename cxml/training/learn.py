@@ -121,7 +121,7 @@ def _learn_churn(study: Study, config: ProjectConfig, plan: FeaturePlan) -> tupl
         categorical_feature=_categorical(plan),
     )  # fmt: skip
     risk = model.predict_churn(study.parts["calibration"].X)[:, -1]
-    bands = [float(q) for q in np.quantile(risk, BAND_QUANTILES)]
+    bands = [_rounded(q) for q in np.quantile(risk, BAND_QUANTILES)]
     return model.predictor_, {"kind": kind, "horizons": horizons, "bands": bands}
 
 

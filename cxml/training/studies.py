@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from cxml.config import ChurnConfig, ProjectConfig, SatisfactionConfig
 from cxml.errors import DataError
-from cxml.features.frame import JourneyFeatures
+from cxml.features.learn import Choice, learn_plan
 from cxml.features.matrix import fill_matrix
+from cxml.features.outcomes import Known
 from cxml.features.plan import FeaturePlan
 from cxml.models.churn import demand_outcomes
 from cxml.models.outcomes import churn_known, score_intervals
@@ -23,6 +24,7 @@ from cxml.snapshots.make import churn_rows, log_timeline
 from cxml.snapshots.splits import Split, split_cutoffs, split_surveys
 from cxml.snapshots.surveys import survey_rows
 from cxml.times import format_instant
+from cxml.training.hindsight import hindsight
 
 if TYPE_CHECKING:
     import pandas
@@ -78,9 +80,11 @@ class Study:
     parts: dict[str, Rows] = field(default_factory=dict)
 
 
-def plan_features(log: JourneyLog, config: ProjectConfig, until: int) -> FeaturePlan:
-    """Choose the features from what the log held before ``until``."""
-    return JourneyFeatures.from_config(config).fit(log, until=until).plan_
+def plan_features(
+    log: JourneyLog, config: ProjectConfig, until: int, outcomes: Mapping[str, Known] | None = None
+) -> FeaturePlan:
+    """Choose the features from what the log held before ``until``, and learn those that are learned from outcomes."""
+    return learn_plan(log, Choice.from_config(config), until, outcomes)
 
 
 def churn_split(log: JourneyLog, config: ProjectConfig, churn: ChurnConfig) -> tuple[Int64, Split]:
@@ -230,7 +234,8 @@ def look_ahead(
         satisfaction = _tried("satisfaction", refusals, satisfaction_split, log, config, config.satisfaction)
     splits = [split for split in (churn and churn[1], satisfaction) if split is not None]
     until = min((split.calibration_start for split in splits), default=log.last + 1)
-    plan, studies = plan_features(log, config, until), {}
+    outcomes = hindsight(log, config, None if churn is None else churn[0], leavers)
+    plan, studies = plan_features(log, config, until, outcomes), {}
     if churn is not None:
         studies["churn"] = churn_study(log, config, plan, *churn, leavers, progress)
     if satisfaction is not None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from reference_annotations import DAY_US, REFERENCES, Step, block_of_steps, reference_annotation, reference_due
 
 from cxml.features.annotate import annotate, fit_transitions, fit_usual_durations
-from cxml.features.annotations import ANNOTATIONS, AnnotationSettings, TransitionTable
+from cxml.features.annotations import ANNOTATIONS, AnnotationSettings, LikenessTable, TransitionTable
+from cxml.features.folds import N_FOLDS
 from cxml.journeys.block import slice_block
 
 MINUTE_US = DAY_US // 1440
@@ -25,6 +26,9 @@ SETTINGS = AnnotationSettings(
     transitions=("call>play", "play>call", "a>b>c", "never>seen"),
     surprise=TransitionTable(("call", "play"), ((-1.0, -2.0, -2.0), (-0.5, -3.0, -2.5), (-1.1, -1.2, -1.3))),
     usual_duration={"call": 60.0, "": 7.0},
+    likeness=LikenessTable(
+        ("call", "play"), (((0.5, -0.2, 0.1), (0.3, 0.0, -0.1), (-0.7, 0.2, 0.4), (0.9, -0.9, 0.0)),) * N_FOLDS
+    ),
 )
 OUTCOMES = ("first_contact_resolved", "reaction", "response")
 few_examples = settings(deadline=None, max_examples=60)

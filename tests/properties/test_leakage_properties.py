@@ -7,12 +7,14 @@ import pandas as pd
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference_annotations import DAY_US, Step, block_of_steps
-from test_annotation_properties import SETTINGS, journeys, moments
+from test_annotation_properties import SETTINGS, SUMMER, journeys, moments
 from test_derived_properties import ALIVE
 from test_derived_properties import NAMES as STATISTICS_NAMES
 
 from cxml.features.annotations import ANNOTATIONS
+from cxml.features.folds import N_FOLDS
 from cxml.features.leakage import TAMPERINGS, _tamper_events, _tamper_table, _widen, _widen_events, check_leakage
+from cxml.features.peers import PeerTable
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import STATISTICS, Aggregate
 from cxml.journeys.block import Coded, CustomerTable
@@ -37,6 +39,10 @@ PLAN = FeaturePlan(
     customer_attributes=("plan",),
     alive=ALIVE,
     annotations=SETTINGS,
+    peers=(
+        PeerTable("plan", "churn", (SUMMER - DAY_US, SUMMER), (((0.1, 0.2, 0.3, 0.4), (0.5, 0.6, 0.7, 1)),) * N_FOLDS),
+        PeerTable("channel", "score", (SUMMER,), (((1.0, 2.0, 3.0, 4.0, 5.0),),) * N_FOLDS),
+    ),
 )  # fmt: skip
 few_examples = settings(deadline=None, max_examples=25)
 

@@ -7,6 +7,7 @@ from reference_annotations import DAY_US, Step, block_of_steps, reference_annota
 from cxml.errors import ConfigError, DataError
 from cxml.features.annotate import annotate, fit_transitions, fit_usual_durations
 from cxml.features.annotations import ANNOTATIONS, AnnotationSettings
+from cxml.features.folds import N_FOLDS
 from cxml.journeys.block import Coded, EventBlock, slice_block
 from cxml.times import parse_instant
 
@@ -229,8 +230,9 @@ def everything():
     """Settings that leave out nothing."""
     transitions, table = fit_transitions([block_of_steps({1: [Step(0, "call"), Step(1, "play")]})])
     settings = SETTINGS.to_dict() | {"transitions": transitions, "usual_duration": {"": 1.0}}
+    likeness = {"touchpoints": ["call"], "log_odds": [[[0.1, -0.2], [0.3, 0.0], [-0.7, 0.4]]] * N_FOLDS}
     return AnnotationSettings.from_dict(
-        settings | {"surprise": AnnotationSettings(surprise=table).to_dict()["surprise"]}
+        settings | {"surprise": AnnotationSettings(surprise=table).to_dict()["surprise"], "likeness": likeness}
     )
 
 

@@ -7,10 +7,12 @@ from cxml.errors import ConfigError
 from cxml.features.annotations import (
     ANNOTATIONS,
     AnnotationSettings,
+    LikenessTable,
     TransitionTable,
     check_annotations,
     score_bands,
 )
+from cxml.features.folds import N_FOLDS
 from cxml.models.outcomes import score_groups, score_kind
 
 FULL = AnnotationSettings(
@@ -18,6 +20,7 @@ FULL = AnnotationSettings(
     timezone="Europe/Berlin", session_gap="45m", repeat_within="2w", respond_within="3d", scale=(0, 10),
     transitions=("call>play",), surprise=TransitionTable(("call",), ((-0.5, -1.8), (-0.1, -3.9))),
     usual_duration={"": 0.1, "call": 60.0},
+    likeness=LikenessTable(("call",), (((0.1, -0.2), (0.3, 0.0), (-0.7, 0.4)),) * N_FOLDS),
 )  # fmt: skip
 
 
@@ -29,6 +32,10 @@ def test_settings_survive_json_and_pickle(settings):
 
 def test_what_a_file_leaves_out_has_its_default():
     assert AnnotationSettings.from_dict({"contacts": ["call"]}) == AnnotationSettings(contacts=("call",))
+
+
+def test_settings_without_likeness_are_written_as_they_were_before_there_was_any():
+    assert "likeness" not in AnnotationSettings().to_dict()
 
 
 def test_durations_are_written_one_way():
@@ -58,6 +65,12 @@ def test_durations_are_written_one_way():
         ({"surprise": {"touchpoints": ["a"], "log2_probability": [[-1.0]]}}, "1 touchpoints, .* 2 rows and 2 columns"),
         ({"surprise": {"touchpoints": [], "log2_probability": [[1.0]]}}, "log2 of a probability"),
         ({"surprise": {"touchpoints": [], "log2_probability": [[float("nan")]]}}, "log2 of a probability"),
+        ({"likeness": {"touchpoints": ["a"]}}, "likeness: not a table of log-odds"),
+        (
+            {"likeness": {"touchpoints": [], "log_odds": [[[0.0], [0.0]]]}},
+            "0 touchpoints, .* 5 tables of 2 rows and 1 ",
+        ),
+        ({"likeness": {"touchpoints": [], "log_odds": [[[0.0], [float("inf")]]] * 5}}, "log-odds must be numbers"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):

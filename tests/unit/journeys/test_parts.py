@@ -82,7 +82,7 @@ def test_the_log_does_not_depend_on_how_many_parts_there_are_or_where_they_lie(
     data = frame(text_ids=text_ids)
     expected = digest(merged(data, 1, None, tmp_path, batch=len(data)))
     events = merged(data.sample(frac=1, random_state=1), n_parts, budget, tmp_path)
-    blocks = list(events.blocks())
+    blocks = [events.block(part) for part in range(events.n_parts)]
     assert sum(block.n_events for block in blocks) == len(data) == events.facts.counts.sum()
     assert len(blocks) == min(n_parts, len([b for b in blocks if b.n_customers]))
     for block in blocks:
@@ -94,7 +94,9 @@ def test_blocks_read_back_from_disk_are_those_made_in_memory(tmp_path: Path) -> 
     data = frame()
     kept, spilled = merged(data, 5, None, tmp_path), merged(data, 5, 0, tmp_path)
     assert list(tmp_path.iterdir()), "nothing was put on disk"
-    for one, other in zip(kept.blocks(), spilled.blocks(), strict=True):
+    assert kept.n_parts == spilled.n_parts == 5
+    for part in range(5):
+        one, other = kept.block(part), spilled.block(part)
         np.testing.assert_array_equal(one.customers, other.customers)
         np.testing.assert_array_equal(one.starts, other.starts)
         np.testing.assert_array_equal(one.time, other.time)
@@ -193,3 +195,36 @@ def test_a_memory_limit_is_read_and_refused_like_other_settings() -> None:
     assert config.memory_limit == 2_000_000_000
     with pytest.raises(ConfigError, match="memory_limit"):
         read_journeys(frame(10), memory_limit="a lot")
+
+
+@pytest.mark.parametrize("limit", ["1GB", "1kB"])
+@pytest.mark.parametrize("duplicates", ["keep", "drop_exact"])
+def test_some_columns_in_no_order_are_the_same_events(limit: str, duplicates: str) -> None:
+    log = read_journeys(frame(), memory_limit=limit, duplicates=duplicates)  # type: ignore[arg-type]
+    loose = list(log.loose(["touchpoint", "value"]))
+    assert len(loose) == log.events.n_parts == 64
+    whole = log.block
+    for name in ("touchpoint", "channel"):
+        counts = [np.bincount(b.categories[name].codes + 1, minlength=5) for b in loose if name in b.categories]
+        if name == "touchpoint":
+            np.testing.assert_array_equal(sum(counts), np.bincount(whole.categories[name].codes + 1, minlength=5))
+    values = np.sort(np.concatenate([block.measures["value"] for block in loose]))
+    np.testing.assert_array_equal(values, np.sort(whole.measures["value"]))
+    np.testing.assert_array_equal(np.sort(np.concatenate([b.known for b in loose])), np.sort(whole.known))
+
+
+def test_work_on_blocks_comes_back_in_their_order_whatever_the_threads() -> None:
+    log = read_journeys(frame())
+    one, many = (list(log.map_blocks(lambda block: block.time.sum(), threads)) for threads in (1, 7))
+    assert one == many == [block.time.sum() for block in log.blocks()]
+    part = next(log.blocks(["touchpoint"]))
+    assert set(part.categories) == {"touchpoint"}
+    assert part.measures == {}
+
+
+def test_a_fault_in_the_work_comes_through() -> None:
+    def work(_block: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(read_journeys(frame()).map_blocks(work))

@@ -1,0 +1,103 @@
+"""What had become of the customers of training, as it was known at any moment: features may be learned from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxml.config import ChurnConfig, ProjectConfig, SatisfactionConfig
+from cxml.features.outcomes import Known, Outcomes
+from cxml.journeys.block import Coded, EventBlock
+from cxml.models.outcomes import churn_known
+from cxml.snapshots.make import churn_rows, log_timeline
+from cxml.snapshots.surveys import SurveyRows, survey_rows
+from cxml.snapshots.timeline import Timeline
+
+if TYPE_CHECKING:
+    from cxml.journeys.log import JourneyLog
+
+Int64 = NDArray[np.int64]
+
+
+def hindsight(
+    log: JourneyLog,
+    config: ProjectConfig,
+    cutoffs: Int64 | None,
+    leavers: tuple[NDArray[np.generic], Int64] | None = None,
+) -> dict[str, Known]:
+    """Give the outcomes of a log by target; nothing is looked at before it is asked for.
+
+    Parameters
+    ----------
+    log : JourneyLog
+    config : ProjectConfig
+    cutoffs : int64 array, optional
+        Those of churn; without them churn tells nothing.
+    leavers : (ids, int64 array), optional
+        For churn of kind ``table``.
+
+    Returns
+    -------
+    dict of str to Known
+        ``churn`` and ``score``, as far as the config has them.
+    """
+    found: dict[str, Known] = {}
+    if config.churn is not None and cutoffs is not None:
+        found["churn"] = _churned(log, config, config.churn, cutoffs, leavers)
+    if config.satisfaction is not None:
+        found["score"] = _answered(log, config.satisfaction)
+    return found
+
+
+def _churned(
+    log: JourneyLog,
+    config: ProjectConfig,
+    churn: ChurnConfig,
+    cutoffs: Int64,
+    leavers: tuple[NDArray[np.generic], Int64] | None,
+) -> Known:
+    """Churn within the shortest horizon, known at its end; whether it counts is decided by the cutoff alone."""
+    horizon = churn.horizons[0]
+
+    @cache
+    def timeline() -> Timeline:
+        return log_timeline(log, churn, leavers)
+
+    def known(since: int, until: int) -> Outcomes:
+        settled = cutoffs + horizon.us
+        rows = churn_rows(
+            timeline(), cutoffs[(settled > since) & (settled <= until)], lookback=config.snapshots.lookback.us,
+            observed_until=until, horizons=[horizon.us],
+        )  # fmt: skip
+        kind = "inactivity" if churn.kind == "inactivity" else "event"
+        value = churn_known(rows.duration_days, rows.observed, [horizon.days], kind)[:, 0]
+        return Outcomes(rows.customer, rows.cutoff, value)
+
+    return known
+
+
+def _answered(log: JourneyLog, satisfaction: SatisfactionConfig) -> Known:
+    """Scores, known when the answer is."""
+
+    @cache
+    def at_once() -> SurveyRows:
+        return survey_rows(log.block, satisfaction)
+
+    def known(since: int, until: int) -> Outcomes:
+        # which question an answer belongs to may change with what becomes known later
+        rows = at_once() if log.block.known is None else survey_rows(_seen_at(log.block, until), satisfaction)
+        chosen = ~np.isnan(rows.score) & (rows.answered >= since) & (rows.answered < until)
+        return Outcomes(rows.customer[chosen], rows.cutoff[chosen], rows.score[chosen])
+
+    return known
+
+
+def _seen_at(block: EventBlock, moment: int) -> EventBlock:
+    """Let what was not known before a moment be nothing in particular."""
+    touchpoint = block.categories["touchpoint"]
+    codes = np.where((block.time if block.known is None else block.known) < moment, touchpoint.codes, np.int32(-1))
+    return replace(block, categories=block.categories | {"touchpoint": Coded(codes, touchpoint.vocabulary)})
