@@ -15,22 +15,25 @@ import argparse
 import json
 import os
 import platform
-import queue
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 DAY_US = 86_400_000_000
 SPAN_DAYS = 730
 START_US = 1_640_995_200_000_000  # 2022-01-01
+CUSTOMERS_AT_A_TIME = 1024
 WINDOWS = ("7d", "30d", "90d", "365d")
 TOLERANCE = 1e-6
 LIMITS = {"one / floor": "at most 5", "twelve / floor": "at most 6", "polars / twelve": "at least 8"}
@@ -123,16 +126,16 @@ def run_floor(file: Path) -> None:
 
 
 def run_cxml(file: Path, n_cutoffs: int, memory_limit: str | None = None) -> None:
-    """Read, check, learn the plan, and fill buffers that are used again, part by part."""
-    n_rows = 0
-    for _customers, matrix in cxml_batches(file, cutoffs(n_cutoffs), memory_limit):
-        n_rows += len(matrix)
+    """Read, check, learn the plan, and compute all rows, some hundred customers at a time."""
+    plan, counts = feed_cxml(file, cutoffs(n_cutoffs), lambda _customers, matrix: len(matrix), memory_limit)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    print(json.dumps({"rows": n_rows, "columns": matrix.shape[1], "peak_gb": round(peak, 3)}))
+    print(json.dumps({"rows": sum(counts), "columns": len(plan.columns), "peak_gb": round(peak, 3)}))
 
 
-def cxml_batches(file: Path, at: list[int], memory_limit: str | None = None) -> Iterator[tuple[Any, Any]]:
-    """Give the ids of some customers and their rows, again and again."""
+def feed_cxml(
+    file: Path, at: list[int], take: Callable[[Any, Any], T], memory_limit: str | None = None
+) -> tuple[Any, list[T]]:
+    """Hand the ids of some customers and their rows to ``take``, again and again, in buffers that are used again."""
     from cxml import read_journeys
 
     clock = Clock("imports")
@@ -140,27 +143,26 @@ def cxml_batches(file: Path, at: list[int], memory_limit: str | None = None) -> 
     clock.lap("read_journeys")
     from cxml.features.learn import Choice, learn_plan
     from cxml.features.matrix import fill_matrix
+    from cxml.journeys.block import slice_block
 
     plan = learn_plan(log, Choice(WINDOWS))
     clock.lap("learn_plan")
-    buffers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    own = threading.local()
 
-    def fill(block: Any) -> tuple[Any, Any, Any]:
-        try:
-            buffer = buffers.get_nowait()
-        except queue.Empty:
-            buffer = np.empty((0, len(plan.columns)), np.float32)
-        n_rows = block.n_customers * len(at)
-        if len(buffer) < n_rows:
-            buffer = np.empty((n_rows + n_rows // 8, len(plan.columns)), np.float32)
-        row_starts = np.arange(block.n_customers + 1, dtype=np.int64) * len(at)
-        matrix = fill_matrix(plan, block, row_starts, np.tile(at, block.n_customers), threads=1, out=buffer)
-        return block.customers, matrix, buffer
+    def work(block: Any) -> list[T]:
+        if not hasattr(own, "buffer"):
+            own.buffer = np.empty((CUSTOMERS_AT_A_TIME * len(at), len(plan.columns)), np.float32)
+        taken = []
+        for first in range(0, block.n_customers, CUSTOMERS_AT_A_TIME):
+            part = slice_block(block, first, min(first + CUSTOMERS_AT_A_TIME, block.n_customers))
+            row_starts = np.arange(part.n_customers + 1, dtype=np.int64) * len(at)
+            matrix = fill_matrix(plan, part, row_starts, np.tile(at, part.n_customers), threads=1, out=own.buffer)
+            taken.append(take(part.customers, matrix))
+        return taken
 
-    for customers, matrix, buffer in log.map_blocks(fill):
-        yield customers, matrix
-        buffers.put(buffer)
+    result = [one for taken in log.map_blocks(work) for one in taken]
     clock.lap("features")
+    return plan, result
 
 
 class Clock:
@@ -249,14 +251,17 @@ def verify(file: Path) -> None:
         theirs = polars_frame(file, cutoff).sort("customer_id")
         ids = theirs["customer_id"].to_numpy()
         matrix = theirs.select(pl.col(names).cast(pl.Float64)).to_numpy()
-        n_rows = 0
-        for customers, ours in cxml_batches(file, [cutoff]):
+
+        def compare(customers: Any, ours: Any, ids: Any = ids, matrix: Any = matrix) -> tuple[int, float]:
             seen = ~np.isnan(ours[:, 0])
             there = matrix[np.searchsorted(ids, customers[seen])]
-            n_rows += int(seen.sum())
             if (np.isnan(there) != np.isnan(ours[seen])).any():
                 raise SystemExit("cxml and Polars differ in what is missing")
-            worst = max(worst, float(np.nanmax(np.abs(ours[seen] - there) / (1 + np.abs(there)))))
+            return int(seen.sum()), float(np.nanmax(np.abs(ours[seen] - there) / (1 + np.abs(there)), initial=0))
+
+        _, found = feed_cxml(file, [cutoff], compare)
+        n_rows = sum(n for n, _ in found)
+        worst = max(worst, *(difference for _, difference in found))
         if n_rows != len(ids):
             raise SystemExit(f"cxml knows {n_rows} customers, Polars {len(ids)}")
     print(f"{worst:.2e}")
