@@ -10,6 +10,7 @@ import yaml
 from cxml import JourneyFeatures, Project
 from cxml.demo import write_simulation
 from cxml.features import export
+from cxml.features.catalogue import FAMILIES, FROM_OUTCOMES
 from cxml.simulate import simulate
 
 CUTOFFS = ["2023-10-01", "2023-12-01"]
@@ -20,6 +21,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shop")
     write_simulation(simulate(600, random_state=1, n_replays=2), folder)
     config = yaml.safe_load((folder / "project.yaml").read_text())
+    config["features"] = {"families": [name for name in FAMILIES if name not in FROM_OUTCOMES]}
+    (folder / "project.yaml").write_text(yaml.safe_dump(config))
     config["journeys"]["memory_limit"] = "60kB"
     (folder / "small.yaml").write_text(yaml.safe_dump(config))
     return folder

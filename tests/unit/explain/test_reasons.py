@@ -390,11 +390,11 @@ def test_one_row_alone_has_the_reasons_it_has_among_many():
 def test_nothing_but_the_number_is_put_together_for_each_value():
     from cxml.explain import reasons
 
-    reasons._wording.cache_clear()
+    reasons.wording.cache_clear()
     for value in range(100):
         describe_value("mean__duration@stage=support__30d", float(value))
-    assert reasons._wording.cache_info().misses == 1
-    assert reasons._wording.cache_info().hits == 99
+    assert reasons.wording.cache_info().misses == 1
+    assert reasons.wording.cache_info().hits == 99
 
 
 def test_rates_among_peers_are_told_with_the_attribute_and_its_last_value():
