@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,15 +109,8 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         JourneyFeatures
             Not fitted yet.
         """
-        survey = config.satisfaction
-        return cls(
-            windows=tuple(str(window) for window in config.features.windows),
-            max_values=config.features.max_values,
-            families=tuple(config.features.families),
-            columns=tuple(config.features.columns),
-            surveys=() if survey is None else (survey.touchpoint,),
-            scale=None if survey is None else survey.bounds,
-        )
+        choice = Choice.from_config(config)
+        return cls(**{part.name: getattr(choice, part.name) for part in fields(choice)})
 
     def fit(self, log: JourneyLog, until: Any = None) -> JourneyFeatures:
         """Learn which values and measures there are, from what was known before ``until``.

@@ -275,6 +275,8 @@ def by_frequency(counts: Counter[str]) -> list[tuple[str, int]]:
 
 def _count_values(log: JourneyLog, columns: Sequence[str], until: int | None) -> tuple[dict[str, Counter[str]], int]:
     """Count the values of ``columns``, and the events."""
+    if until is None:
+        return log.count_values(columns), log.n_events
     counts: dict[str, Counter[str]] = {name: Counter() for name in columns}
     n_events = 0
     for block in log.loose(columns):

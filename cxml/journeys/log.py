@@ -94,6 +94,9 @@ class Events(Protocol):
     def block(self, part: int, columns: Collection[str] | None = None) -> EventBlock:
         """Give one of the blocks, with at least these columns (None: all); safe to call from many threads."""
 
+    def counts(self, column: str) -> dict[str, int] | None:
+        """Say how often each value of a category occurs; None where it has to be counted."""
+
     def loose(self, part: int, columns: Collection[str]) -> EventBlock:
         """Give the same events with some columns, as if they were one customer's, in no order."""
 
@@ -136,6 +139,10 @@ class Whole:
     def block(self, part: int, columns: Collection[str] | None = None) -> EventBlock:  # noqa: ARG002
         """Give the block."""
         return self.all
+
+    def counts(self, column: str) -> dict[str, int] | None:  # noqa: ARG002
+        """Nobody counted."""
+        return None
 
     def loose(self, part: int, columns: Collection[str]) -> EventBlock:
         """Give the block."""
@@ -268,12 +275,32 @@ class JourneyLog:
 
     def touchpoints(self) -> dict[str, int]:
         """Touchpoint -> how often it occurs, most frequent first, equal ones by name."""
-        counts: Counter[str] = Counter()
-        for block in self.loose(["touchpoint"]):
-            coded = block.categories["touchpoint"]
-            n = np.bincount(coded.codes, minlength=len(coded.vocabulary)).tolist()
-            counts.update(dict(zip(coded.vocabulary, n, strict=True)))
+        counts = self.count_values(["touchpoint"])["touchpoint"]
         return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+    def count_values(self, columns: Sequence[str]) -> dict[str, Counter[str]]:
+        """Count the values of categories over all events.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Categories; those the log lacks have no values.
+
+        Returns
+        -------
+        dict of str to Counter
+        """
+        known = {name: self.events.counts(name) for name in columns}
+        if None not in known.values():
+            return {name: Counter(counts) for name, counts in known.items()}
+        found: dict[str, Counter[str]] = {name: Counter() for name in columns}
+        for block in self.loose(columns):
+            for name, counts in found.items():
+                if name in block.categories:
+                    coded = block.categories[name]
+                    n = np.bincount(np.add(coded.codes, 1, dtype=np.intp), minlength=len(coded.vocabulary) + 1)[1:]
+                    counts.update({value: k for value, k in zip(coded.vocabulary, n.tolist(), strict=True) if k})
+        return found
 
     def upto(self, cutoff: Any) -> JourneyLog:
         """Keep only what was known before a moment: ``timestamp < cutoff`` and ``available_at < cutoff``.

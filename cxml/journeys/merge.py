@@ -77,6 +77,10 @@ class PartedEvents:
         block = self._load(self._parts[part], columns)
         return replace(block, customers=self._tables.names_of(block.customers))
 
+    def counts(self, column: str) -> dict[str, int] | None:
+        """Say how often each value of a category occurs; None where that was not counted while reading."""
+        return None if self.facts.duplicates_dropped else self._tables.counts(column)
+
     def loose(self, part: int, columns: Collection[str]) -> EventBlock:
         """Give the events of a part with some columns, as if they were one customer's, in no order."""
         if self._whole is not None or self.on_disk or self.facts.duplicates_dropped:
@@ -201,6 +205,13 @@ class Tables:
             return values
         ranks = self._scratch.room(f"rank of {name}", n, np.int32)
         return self._rank[name].take(values, out=ranks, mode="wrap")
+
+    def counts(self, column: str) -> dict[str, int] | None:
+        """Say how often each value of a category occurs."""
+        if column not in self._rank:
+            return None
+        texts, counts = self._shuffle.words_of(column).texts, self._shuffle.counts(column)
+        return {texts[code]: int(counts[code]) for code in np.flatnonzero(counts).tolist()}
 
     def order(self, part: int) -> tuple[Order, Facts]:
         """Find the total order of the events of a part, and what they are like."""

@@ -28,9 +28,11 @@ _PLAIN_INTEGER = re.compile(PLAIN_INTEGER_PATTERN)
 #: The number of a part: a byte, which sorts quickest.
 Parts = NDArray[np.uint8]
 
-#: Of so many values of a category it is remembered that all occur.
-_FEW_WORDS = 256
 _MIX = np.uint64(0xD6E8FEB86659FD93)
+
+
+#: Provisional codes, and how often each occurs.
+Tally = tuple[Int32, Int64]
 
 
 @dataclass(slots=True)
@@ -46,8 +48,8 @@ class Chunk:
         Where each part begins.
     columns : dict of str to array
         Texts as provisional codes (integers, -1 for none), stamps as int64, numbers as float64.
-    used : dict of str to int32 array
-        The provisional codes that occur.
+    tally : dict of str to (int32 array, int64 array)
+        Provisional codes, and how often each occurs.
     text_ids : bool
         Whether ``customer_id`` holds provisional codes instead of the ids themselves.
     """
@@ -55,7 +57,7 @@ class Chunk:
     position: tuple[int, ...]
     bounds: Int64
     columns: dict[str, NDArray[Any]]
-    used: dict[str, Int32]
+    tally: dict[str, Tally]
     text_ids: bool
 
     @property
@@ -139,7 +141,7 @@ class Mark:
     n_chunks: int
     sizes: list[int]
     n_rows: int
-    used: dict[str, int]
+    tallies: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +176,7 @@ class Shuffle:
         self.columns: dict[str, None] = {}
         self.n_rows = 0
         self._chunks: list[Chunk] = []
-        self._used: dict[str, list[Int32]] = {}
-        self._seen: dict[str, frozenset[int]] = {}
+        self._tallies: dict[str, list[Tally]] = {}
         self._part_of_code = np.empty(0, np.uint8)
         self._held = 0
         self._mark: Mark | None = None
@@ -213,7 +214,7 @@ class Shuffle:
             if isinstance(column, np.ndarray):
                 chunk.columns[name] = self._taken(column, order)
             elif hasattr(column, "dictionary"):
-                chunk.columns[name], chunk.used[name] = self._taken_codes(name, column, order)
+                chunk.columns[name], chunk.tally[name] = self._taken_codes(name, column, order)
             else:
                 chunk.columns[name] = self._taken_floats(column, order)
         return chunk
@@ -227,24 +228,14 @@ class Shuffle:
             taken[_is_there(column).take(order) == 0] = np.nan
         return taken
 
-    def _taken_codes(self, name: str, column: Any, order: Int64) -> tuple[NDArray[Any], Int32]:
-        """Give the provisional codes of an Arrow dictionary array, and those that occur."""
+    def _taken_codes(self, name: str, column: Any, order: Int64) -> tuple[NDArray[Any], Tally]:
+        """Give the provisional codes of an Arrow dictionary array, and how often each occurs."""
         codes = column.indices.fill_null(-1).to_numpy()
         table = self.words_of(name).codes(column.dictionary)
-        used = self._newly_used(name, codes, table)
+        counts = np.bincount(np.add(codes, 1, dtype=np.intp), minlength=len(table) + 1)[1:]
         narrow: NDArray[Any] = np.append(table, np.int32(-1)).astype(_narrowest(table))
         room = self._slabs.room(len(codes), narrow.dtype)
-        return narrow.take(codes.take(order), out=room, mode="wrap"), used
-
-    def _newly_used(self, name: str, codes: Int32, table: Int32) -> Int32:
-        """Give the provisional codes that occur, unless all of the dictionary did already."""
-        seen = self._seen.get(name, frozenset())
-        if len(table) <= _FEW_WORDS and seen.issuperset(table.tolist()):
-            return table[:0]
-        used = table[np.bincount(codes + 1, minlength=len(table) + 1)[1:] > 0]
-        if len(table) <= _FEW_WORDS:
-            self._seen[name] = seen | set(used.tolist())
-        return used
+        return narrow.take(codes.take(order), out=room, mode="wrap"), (table, counts)
 
     def words_of(self, name: str) -> Words:
         """Give the texts of a column."""
@@ -266,16 +257,16 @@ class Shuffle:
             self._chunks.append(chunk)
             self.n_rows += chunk.n
             self.columns |= dict.fromkeys(chunk.columns)
-            for name, codes in chunk.used.items():
-                self._used.setdefault(name, []).append(codes)
+            for name, tally in chunk.tally.items():
+                self._tallies.setdefault(name, []).append(tally)
             self._held += chunk.nbytes
             if self.budget is not None and self._held > self.budget:
                 self._flush()
 
     def mark(self) -> Mark:
         """Remember what is held, for `settle` and `undo`; forgets the mark before."""
-        used = {name: len(codes) for name, codes in self._used.items()}
-        self._mark = Mark(len(self._chunks), self._sizes(), self.n_rows, used)
+        tallies = {name: len(found) for name, found in self._tallies.items()}
+        self._mark = Mark(len(self._chunks), self._sizes(), self.n_rows, tallies)
         return self._mark
 
     def settle(self, mark: Mark) -> None:
@@ -290,8 +281,7 @@ class Shuffle:
         del self._chunks[mark.n_chunks :]
         self._held = sum(chunk.nbytes for chunk in self._chunks)
         self.n_rows = mark.n_rows
-        self._used = {name: codes[: mark.used.get(name, 0)] for name, codes in self._used.items()}
-        self._seen.clear()
+        self._tallies = {name: found[: mark.tallies.get(name, 0)] for name, found in self._tallies.items()}
 
     def _flush(self) -> None:
         """Write what is held to disk; rows from before the mark first, so that those behind it can be cut off."""
@@ -361,12 +351,16 @@ class Shuffle:
         assert self._spill is not None
         return self._spill
 
+    def counts(self, name: str) -> Int64:
+        """Say how often the text of each provisional code of a column occurs."""
+        counts = np.zeros(len(self.words_of(name).texts) + 1, np.int64)  # the last entry is what -1 finds
+        for codes, found in self._tallies.get(name, []):
+            counts[codes] += found  # a dictionary holds no text twice
+        return counts[:-1]
+
     def occurring(self, name: str) -> Int32:
         """Give the provisional codes of the texts of a column that occur in some row, ascending."""
-        found = np.zeros(len(self.words_of(name).texts) + 1, bool)  # the last entry is what -1 finds
-        for codes in self._used.get(name, []):
-            found[codes] = True
-        return np.flatnonzero(found[:-1]).astype(np.int32)
+        return np.flatnonzero(self.counts(name)).astype(np.int32)
 
 
 def float_values(column: Any) -> NDArray[np.float64]:

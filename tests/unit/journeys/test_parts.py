@@ -228,3 +228,21 @@ def test_a_fault_in_the_work_comes_through() -> None:
 
     with pytest.raises(ZeroDivisionError):
         list(read_journeys(frame()).map_blocks(work))
+
+
+@pytest.mark.parametrize("limit", ["1GB", "1kB"])
+@pytest.mark.parametrize("duplicates", ["keep", "drop_exact"])
+def test_values_counted_while_reading_are_those_of_the_events(limit: str, duplicates: str, tmp_path: Path) -> None:
+    bad = frame(8_000, seed=1)
+    bad["touchpoint"] = bad["touchpoint"].where(bad.index != 7_000, " ").replace("buy", "only in the bad file")
+    write(frame(), tmp_path / "a.parquet")
+    write(bad, tmp_path / "b.parquet")
+    log = read_journeys(tmp_path, memory_limit=limit, duplicates=duplicates)  # type: ignore[arg-type]
+    assert (log.quality.rows_quarantined, log.quality.duplicates_dropped > 0) == (1, duplicates == "drop_exact")
+    counted = log.count_values(["touchpoint", "channel", "case_id"])
+    assert counted["case_id"] == {}
+    for name in ("touchpoint", "channel"):
+        coded = log.block.categories[name]
+        n = np.bincount(coded.codes[coded.codes >= 0], minlength=len(coded.vocabulary))
+        assert counted[name] == dict(zip(coded.vocabulary, n.tolist(), strict=True))
+    assert log.events.counts("touchpoint") == (None if duplicates == "drop_exact" else counted["touchpoint"])
