@@ -43,6 +43,13 @@ CANONICAL_COLUMNS = (
 REQUIRED_COLUMNS = ("customer_id", "timestamp", "touchpoint")
 
 
+def _bytes(value: Any) -> Any:
+    is_size = re.fullmatch(r"\s*\d+(\.\d+)?\s*([kKMGT]i?)?B?\s*", str(value)) and not isinstance(value, bool)
+    if not is_size or not re.search("[1-9]", str(value)):
+        raise ValueError(f"{value!r} is no amount of memory; write for example 2GB or 512MB")
+    return value
+
+
 def _instant(value: Any, info: ValidationInfo) -> int:
     if isinstance(value, int) and info.context == _WRITTEN:
         raise ValueError(f"'{value}' is a bare number, not a moment in time: write 2024-01-31 or 2024-01-31T12:00:00Z")
@@ -82,6 +89,7 @@ ZoneField = Annotated[str, AfterValidator(_zone)]
 UrlField = Annotated[str, PlainSerializer(hide_secrets)]
 BytesField = Annotated[
     ByteSize,
+    BeforeValidator(_bytes),
     PlainSerializer(ByteSize.human_readable),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*([kKMGT]i?)?B$", "examples": ["2GB", "512MB"]}),
 ]

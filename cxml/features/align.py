@@ -162,9 +162,13 @@ def find_customer(log: JourneyLog, customer_id: int | str) -> EventBlock:
     DataError
         If the log does not know the customer.
     """
+    if isinstance(customer_id, bool) or not isinstance(customer_id, int | np.integer | str):
+        raise ConfigError(f"customer_id must be a whole number or a text; it is {customer_id!r}")
     wanted = np.array([customer_id], dtype=object if isinstance(customer_id, str) else np.int64)
+    if (wanted.dtype == object) != (log.events.customers.dtype == object):
+        kind = "whole numbers" if wanted.dtype == object else "text"
+        raise DataError(f"customer_id {customer_id!r}: in the journeys ids are {kind}")
     for block in log.blocks():
-        refuse_other_kind(wanted, block.customers)
         place = int(np.searchsorted(block.customers, wanted[0]))
         if place < block.n_customers and block.customers[place] == wanted[0]:
             return slice_block(block, place, place + 1)

@@ -363,7 +363,8 @@ def _as_aggregate(column: Any) -> Aggregate:
         return column
     if isinstance(column, str):
         return Aggregate.parse(column)
-    if isinstance(column, Mapping) and {"statistic"} <= set(column) <= {"statistic", "what", "window"}:
+    is_mapping = isinstance(column, Mapping) and {"statistic"} <= set(column) <= {"statistic", "what", "window"}
+    if is_mapping and all(isinstance(value, str) for value in column.values()):
         return Aggregate(**{"what": "", **column} if column["statistic"] == "tenure_days" else column)
     raise ConfigError(
         f"columns: {column!r} is no column; write its name, such as count__touchpoint=call__30d, or a mapping with "

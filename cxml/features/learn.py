@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cxml.errors import DataError
+from cxml.errors import ConfigError, DataError, nearest
 from cxml.features.alive import fit_alive, rhythms
 from cxml.features.annotate import fit_transitions, fit_usual_durations
-from cxml.features.annotations import AnnotationSettings, LikenessTable, score_bands
+from cxml.features.annotations import ANNOTATIONS, AnnotationSettings, LikenessTable, score_bands
 from cxml.features.catalogue import FROM_OUTCOMES, Holdings, annotations_of, check_families, choose_columns
 from cxml.features.outcomes import MOST_TOUCHPOINTS, Known, demand_outcomes, learn_likeness, learn_peers
 from cxml.features.plan import FeaturePlan
+from cxml.features.selectors import atoms
 from cxml.features.spec import OTHER, Aggregate
 from cxml.journeys.block import Coded, EventBlock
 from cxml.times import DAY_US, format_instant
@@ -151,6 +152,8 @@ def learn_plan(
     stages = {touchpoint: stage for stage, touchpoints in log.config.stages.items() for touchpoint in touchpoints}
     with_other = {name for name in _SELECTORS if len(fitted.get(name, ())) < len(counts[name])}
     settings, words = _annotations(log, some, choice, until)
+    words["previous"] = fitted.get("touchpoint", ())
+    _refuse_unknown_measures(choice.columns, (*some.measures, *log.config.measures))
     shown: dict[str, tuple[str, ...]] = {name: fitted[name] for name in _SELECTORS if name in fitted}
     if stages:
         shown["stage"] = tuple(sorted(set(stages.values())))
@@ -179,6 +182,10 @@ def learn_plan(
             used = annotations_of(chosen)
     alive = _alive(log, settings, until) if any(a.statistic == "p_alive" for a in chosen) else None
     if alive is None:
+        if any(column.statistic == "p_alive" for column in choice.columns):
+            raise ConfigError(
+                "p_alive: too few customers came back before the end of training to learn it; take it out"
+            )
         chosen = tuple(a for a in chosen if a.statistic != "p_alive")
     plan = FeaturePlan(
         aggregates=chosen,
@@ -190,10 +197,27 @@ def learn_plan(
         alive=alive,
         annotations=_needed(settings, used) if used else None,
     )
+    if not plan.columns and "peers" not in learned:
+        raise ConfigError(
+            f"no features: the log holds nothing that the families {', '.join(choice.families) or '(none)'} look at; "
+            "add basic, or name columns"
+        )
     if "peers" not in learned:
         return plan
     peers_by = [name for name in (*attributes, *plan.customer_attributes) if 0 < len(counts[name]) <= choice.max_values]
     return replace(plan, peers=learn_peers(log.block, table, plan, outcomes, peers_by, _end(log, until)))
+
+
+def _refuse_unknown_measures(columns: Sequence[Aggregate], held: Sequence[str]) -> None:
+    """Refuse a column of a measure that is neither the log's nor an annotation: it would be constant."""
+    known = {*held, *(name for name, one in ANNOTATIONS.items() if one.kind == "measure")}
+    for column in columns:
+        numbers = [atom.column for atom in atoms(column.condition) if not isinstance(atom.value, str)]
+        for measure in (*([column.measure] if column.measure else []), *numbers):
+            if measure not in known:
+                raise ConfigError(
+                    f"feature '{column.name}': the log has no measure '{measure}'{nearest(measure, known)}"
+                )
 
 
 def _annotations(

@@ -101,6 +101,10 @@ class Aggregate:
     def __post_init__(self) -> None:
         if self.statistic not in STATISTICS:
             raise ConfigError(f"unknown statistic '{self.statistic}'{nearest(self.statistic, STATISTICS)}")
+        if self.window is not None and not self.window.strip():
+            raise ConfigError(
+                f"feature '{self.statistic}__{self.what}__': behind the last '__' stands a window, or nothing"
+            )
         if (self.window is None) != (self.statistic in UNWINDOWED_STATISTICS):
             raise ConfigError(
                 f"feature '{self.name}': '{self.statistic}' "

@@ -25,6 +25,7 @@ from cxml.journeys.schema import MISSING, PLAIN_INTEGER_PATTERN
 N_PARTS = 64
 
 _PLAIN_INTEGER = re.compile(PLAIN_INTEGER_PATTERN)
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 #: The number of a part: a byte, which sorts quickest.
 Parts = NDArray[np.uint8]
 
@@ -220,7 +221,10 @@ class Shuffle:
         return chunk
 
     def _taken(self, values: NDArray[Any], order: Int64) -> NDArray[Any]:
-        return values.take(order, out=self._slabs.room(len(order), values.dtype), mode="clip")
+        taken = values.take(order, out=self._slabs.room(len(order), values.dtype), mode="clip")
+        if taken.dtype == np.float64:
+            taken += 0.0  # there is one zero: -0.0 would sort, and be digested, as another number
+        return taken
 
     def _taken_floats(self, column: Any, order: Int64) -> NDArray[Any]:
         taken = self._taken(float_values(column), order)
@@ -414,9 +418,14 @@ def parts_of_texts(texts: list[str], n_parts: int) -> Parts:
     True
     """
     parts = np.array([zlib.crc32(text.encode()) % n_parts for text in texts], np.uint8)
-    plain = np.array([is_plain_integer(text) for text in texts], bool)
-    parts[plain] = parts_of_integers(np.array([int(t) for t in texts if is_plain_integer(t)], np.int64), n_parts)
+    plain = np.array([_is_int64(text) for text in texts], bool)
+    parts[plain] = parts_of_integers(np.array([int(t) for t in texts if _is_int64(t)], np.int64), n_parts)
     return parts
+
+
+def _is_int64(text: str) -> bool:
+    """Tell whether a text is how some int64 is written: also one too long to become an integer on its own."""
+    return _INTEGER.fullmatch(text) is not None and -(2**63) <= int(text) < 2**63
 
 
 def is_plain_integer(text: str) -> bool:

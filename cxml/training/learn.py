@@ -207,6 +207,11 @@ def _common_settings(log: JourneyLog, config: ProjectConfig) -> dict[str, Any]:
     }
 
 
+def _what_matters(config: ProjectConfig) -> ProjectConfig:
+    """Leave out what changes no result."""
+    return config.model_copy(update={"journeys": config.journeys.model_copy(update={"memory_limit": None})})
+
+
 def _metadata(log: JourneyLog, config: ProjectConfig, outlook: Outlook, exams: dict[str, Exam]) -> dict[str, Any]:
     from importlib.metadata import version
 
@@ -218,7 +223,7 @@ def _metadata(log: JourneyLog, config: ProjectConfig, outlook: Outlook, exams: d
             "first": format_instant(log.first),
             "last": format_instant(log.last),
         },
-        "config_digest": hashlib.sha256(to_yaml(config).encode()).hexdigest(),
+        "config_digest": hashlib.sha256(to_yaml(_what_matters(config)).encode()).hexdigest(),
         "split": {target: study.split.to_dict() for target, study in outlook.studies.items()},
         "rows": {
             target: {part: len(rows) for part, rows in study.parts.items()} for target, study in outlook.studies.items()

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cxml import JourneyFeatures, read_journeys
-from cxml.errors import ConfigError
+from cxml.errors import ConfigError, DataError
 from cxml.features.alive import fit_alive, rhythms
 from cxml.features.catalogue import FAMILIES, FROM_OUTCOMES, Holdings, annotations_of, choose_columns
 from cxml.features.plan import FeaturePlan
@@ -165,3 +165,40 @@ def test_rhythms_count_days_of_chosen_touchpoints_known_in_time() -> None:
 def test_a_word_for_a_family_in_the_project_file_is_checked() -> None:
     with pytest.raises(ConfigError, match="families must be a list"):
         JourneyFeatures(families="all").fit(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("sum__vlaue__30d", "the log has no measure 'vlaue'; did you mean 'value'"),
+        ("count__vlaue<0__30d", "the log has no measure 'vlaue'"),
+        ("sum__all__30d", "the log has no measure 'all'"),
+        ("last__touchpoint__30d", "the log has no measure 'touchpoint'"),
+        ("count__all__", "behind the last '__' stands a window, or nothing"),
+    ],
+)
+def test_a_column_of_nothing_the_log_has_is_refused(log: JourneyLog, column: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        fitted(log, [], columns=[column])
+
+
+def test_every_annotation_can_be_taken_by_name(log: JourneyLog) -> None:
+    asked = ["count__previous=call__30d", "entropy__previous__90d", "count__contact=yes__30d", "mean__gap__30d"]
+    frame = fitted(log, [], columns=asked).transform(log, snapshots(log))
+    assert (frame.nunique() > 1).all()
+
+
+def test_what_was_asked_for_by_name_is_not_dropped_in_silence() -> None:
+    rows = pd.DataFrame({"customer_id": [1, 2], "timestamp": "2024-01-01T00:00Z", "touchpoint": "a"})
+    log = read_journeys(rows)
+    with pytest.raises(ConfigError, match="p_alive: too few customers came back"):
+        JourneyFeatures(families=[], columns=["p_alive"]).fit(log)
+    with pytest.raises(ConfigError, match="no features: the log holds nothing that the families service look at"):
+        JourneyFeatures(families=["service"]).fit(log)
+    with pytest.raises(ConfigError, match="is no column"):
+        JourneyFeatures(columns=[{"statistic": "count", "what": "all", "window": 5}]).fit(log)  # type: ignore[dict-item]
+    features = JourneyFeatures().fit(log)
+    with pytest.raises(ConfigError, match="customer_id must be a whole number or a text; it is None"):
+        features.trace(log, None, "2024-02-01", "count__all__30d")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="customer_id '7': in the journeys ids are whole numbers"):
+        features.trace(log, "7", "2024-02-01", "count__all__30d")

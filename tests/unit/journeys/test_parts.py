@@ -193,8 +193,6 @@ def test_no_room_on_disk_is_told_with_the_mend(tmp_path: Path, monkeypatch: pyte
 def test_a_memory_limit_is_read_and_refused_like_other_settings() -> None:
     config = JourneysConfig.model_validate({"sources": [{"path": "a.csv"}], "memory_limit": "2GB"})
     assert config.memory_limit == 2_000_000_000
-    with pytest.raises(ConfigError, match="memory_limit"):
-        read_journeys(frame(10), memory_limit="a lot")
 
 
 @pytest.mark.parametrize("limit", ["1GB", "1kB"])
@@ -246,3 +244,30 @@ def test_values_counted_while_reading_are_those_of_the_events(limit: str, duplic
         n = np.bincount(coded.codes[coded.codes >= 0], minlength=len(coded.vocabulary))
         assert counted[name] == dict(zip(coded.vocabulary, n.tolist(), strict=True))
     assert log.events.counts("touchpoint") == (None if duplicates == "drop_exact" else counted["touchpoint"])
+
+
+@pytest.mark.parametrize("limit", ["1GB", "1B"])
+def test_long_integers_and_their_texts_are_one_customer(limit: str) -> None:
+    """Ids of 19 digits stay texts where a source has them as texts, and still meet."""
+    numbers, texts = frame(2_000), frame(2_000, seed=1)
+    numbers["customer_id"] += 1_234_567_890_123_456_000
+    texts["customer_id"] = (texts["customer_id"] + 1_234_567_890_123_456_000).astype(str)
+    log = read_journeys([numbers, texts], memory_limit=limit)
+    ids = {str(one) for one in numbers["customer_id"]} | set(texts["customer_id"])
+    assert log.events.customers.tolist() == sorted(ids)
+    assert log.digest == read_journeys([texts, numbers.astype({"customer_id": str})]).digest
+
+
+def test_there_is_one_zero(tmp_path: Path) -> None:
+    data = frame(3_000).assign(value=0.0)
+    write(data, tmp_path / "a.parquet")
+    write(data.assign(value=-0.0), tmp_path / "b.parquet")
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    digests = {read_journeys(order).digest for order in (files, files[::-1])} | {read_journeys([data, data]).digest}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("wrong", ["a lot", "-5MB", "0", "0kB", True, 0])
+def test_what_is_no_amount_of_memory_is_refused_in_plain_words(wrong: object) -> None:
+    with pytest.raises(ConfigError, match=r"is no amount of memory; write for example 2GB"):
+        read_journeys(frame(10), memory_limit=wrong)  # type: ignore[arg-type]
