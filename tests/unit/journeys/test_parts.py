@@ -1,5 +1,8 @@
 """Parts of whole customers: in memory or on disk, however many, the log is the same."""
 
+import gc
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -271,3 +274,11 @@ def test_there_is_one_zero(tmp_path: Path) -> None:
 def test_what_is_no_amount_of_memory_is_refused_in_plain_words(wrong: object) -> None:
     with pytest.raises(ConfigError, match=r"is no amount of memory; write for example 2GB"):
         read_journeys(frame(10), memory_limit=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_reading_leaves_the_settings_of_the_process_as_they_were(fails: bool) -> None:
+    before = sys.getswitchinterval(), gc.isenabled()
+    with pytest.raises(ConfigError) if fails else nullcontext():
+        read_journeys(frame(50).rename(columns={"touchpoint": "what"}) if fails else frame(50))
+    assert (sys.getswitchinterval(), gc.isenabled()) == before
