@@ -12,6 +12,8 @@ cxml goes the way of the batch job: journeys, plan, kernel; scikit-learn is not 
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import json
 import os
 import platform
@@ -361,6 +363,7 @@ def main() -> None:
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
+        atexit.register(gc.freeze)  # as the command cxml does, and so for every case
         CASES[options.case][1](options.file)
         return
     options.data.mkdir(parents=True, exist_ok=True)

@@ -56,15 +56,17 @@ class Tables(NamedTuple):
     state_columns, state_bases, state_out : uint32 arrays of one shape
         ``last__ATTRIBUTE``: slot column, slot of code 0, output column.
     count_columns, distinct_cells : uint32 arrays of one shape
-        Slot columns to count, and where their distinct values are counted.
+        Slot columns to count, and where their distinct values are counted. Cell 0 counts all events.
+    all_days : int
+        Cell of the active days of all events.
     day_columns : uint32 array of shape (k,)
         Slot columns whose active days are counted.
     day_cells : uint32 array of shape (k, n_slots + 1)
         Cell of each slot's active days.
     job_ends : uint32 array of shape (n_measures,)
         Jobs of measure ``m`` end at ``job_ends[m]``; a job is one (measure, slot column).
-    job_columns, job_extremes : uint32 arrays of shape (n_jobs,)
-        Slot column of each job; whether min, max or last is wanted.
+    job_measures, job_columns : uint32 arrays of shape (n_jobs,)
+        Measure and slot column of each job.
     job_cells : uint32 array of shape (n_jobs, n_slots + 1)
         First cell of each slot's pair.
     mean_cells : uint32 array
@@ -89,12 +91,13 @@ class Tables(NamedTuple):
     state_out: NDArray[np.uint32]
     count_columns: NDArray[np.uint32]
     distinct_cells: NDArray[np.uint32]
+    all_days: np.uint32
     day_columns: NDArray[np.uint32]
     day_cells: NDArray[np.uint32]
     job_ends: NDArray[np.uint32]
+    job_measures: NDArray[np.uint32]
     job_columns: NDArray[np.uint32]
     job_cells: NDArray[np.uint32]
-    job_extremes: NDArray[np.uint32]
     mean_cells: NDArray[np.uint32]
     window_ends: NDArray[np.uint32]
     window_cells: NDArray[np.uint32]
@@ -272,23 +275,36 @@ def fill_rows(
         Filled.
     """
     late = order.size > 0
+    longest = tables.widths[-1] if tables.widths.size else 0
     acc = np.empty(tables.blank.size, np.float64)
     latest = np.empty(tables.null_slot + 1, np.int64)
-    last_day = np.empty(tables.blank.size, np.int64)
+    last_day = np.empty(tables.blank.size if tables.day_columns.size else 0, np.int64)
     last_event = np.empty(tables.state_columns.size, np.int64)
-    patient = np.empty(measures.shape[1], np.float64)
+    most = 0
     for customer in range(customers[0], customers[1]):
+        most = max(most, starts[customer + 1] - starts[customer])
+    held_event = np.empty(most * tables.job_columns.size + 1, np.int64)
+    held_job = np.empty(held_event.size, np.uint32)
+    for customer in range(customers[0], customers[1]):
+        first_row, stop_row = row_starts[customer], row_starts[customer + 1]
+        if first_row == stop_row:
+            continue
         low, high = starts[customer] - offset, starts[customer + 1] - offset
+        since, until = cutoffs[first_row] - longest, cutoffs[stop_row - 1]
+        n_held = _hold_values(tables, low, high, since, until, time, measures, held_event, held_job)
         latest[:] = NEVER
         last_event[:] = -1
         earliest = ALWAYS
         head = seen = low
-        for snapshot in range(row_starts[customer], row_starts[customer + 1]):
+        next_held = 0
+        for snapshot in range(first_row, stop_row):
             cutoff = cutoffs[snapshot]
             row = rows[snapshot] if rows.size else snapshot
 
             while head < high and time[head] < cutoff:
                 head += 1
+            while next_held < n_held and held_event[next_held] < head:
+                next_held += 1
             while seen < high:
                 event = order[seen] if late else seen
                 if (known[event] if late else time[event]) >= cutoff:
@@ -316,25 +332,75 @@ def fill_rows(
 
             acc[:] = tables.blank
             last_day[:] = NEVER
+            n_events = n_days = 0
+            latest_day = NEVER
             event = head - 1
+            held = next_held - 1
             first_column = 0
             for window in range(tables.widths.size):
                 edge = cutoff - tables.widths[window]
                 while event >= low and time[event] >= edge:
                     if not late or known[event] < cutoff:
-                        if due is None:
-                            values = measures[event]
-                        else:
-                            _take_known(due, event, cutoff, measures, patient)
-                            values = patient
-                        _add(tables, acc, last_day, time[event], slots[event], values)
+                        day = time[event] // DAY_US
+                        n_events += 1
+                        n_days += day != latest_day
+                        latest_day = day
+                        _count(tables, acc, last_day, day, slots[event])
                     event -= 1
+                acc[0], acc[tables.all_days] = n_events, n_days
+                while held >= 0 and held_event[held] > event:
+                    of, job = held_event[held], held_job[held]
+                    measure = tables.job_measures[job]
+                    if (not late or known[of] < cutoff) and (due is None or _is_known(due, of, measure, cutoff)):
+                        pair = tables.job_cells[job, slots[of, tables.job_columns[job]]]
+                        _add(acc, pair, measures[of, measure])
+                    held -= 1
                 for pair in tables.mean_cells:
-                    if acc[pair] > 0:
-                        acc[pair + np.uint32(MEAN)] = acc[pair + np.uint32(SUM)] / acc[pair]
+                    acc[pair + np.uint32(MEAN)] = acc[pair + np.uint32(SUM)] / acc[pair]  # of none, 0 / 0 is NaN
                 for k in range(first_column, tables.window_ends[window]):
                     out[row, tables.window_out[k]] = acc[tables.window_cells[k]]
                 first_column = tables.window_ends[window]
+
+
+@_compiled(inline="always")
+def _hold_values(
+    tables: Tables,
+    low: int,
+    high: int,
+    since: int,
+    until: int,
+    time: NDArray[np.int64],
+    measures: NDArray[np.float64],
+    held_event: NDArray[np.int64],
+    held_job: NDArray[np.uint32],
+) -> int:
+    """List which events from ``since`` until before ``until`` have a value for which job, and count them.
+
+    Walks that looked for values themselves would, at each cutoff anew, often guess wrong whether there is one.
+    """
+    while low < high and time[low] < since:
+        low += 1
+    while high > low and time[high - 1] >= until:
+        high -= 1
+    n = 0
+    for event in range(low, high):
+        job = np.uint32(0)
+        for measure in range(measures.shape[1]):
+            there = not np.isnan(measures[event, measure])
+            while job < tables.job_ends[measure]:
+                held_event[n], held_job[n] = event, job
+                n += there  # not a branch: it is hard to foretell
+                job += np.uint32(1)
+    return n
+
+
+@_compiled(inline="always")
+def _is_known(due: Due, event: int, measure: int, cutoff: int) -> bool:
+    """Tell whether the value of a measure is known before a cutoff."""
+    for k in range(due.measures.size):
+        if due.measures[k] == measure:
+            return bool(due.times[event, k] < cutoff)
+    return True
 
 
 @_compiled(inline="always")
@@ -350,15 +416,10 @@ def _take_known(
 
 
 @_compiled(inline="always")  # by force: left to the compiler as a call, features take twelve times as long
-def _add(
-    tables: Tables,
-    acc: NDArray[np.float64],
-    last_day: NDArray[np.int64],
-    time: int,
-    slots: NDArray[np.uint32],
-    measures: NDArray[np.float64],
+def _count(
+    tables: Tables, acc: NDArray[np.float64], last_day: NDArray[np.int64], day: int, slots: NDArray[np.uint32]
 ) -> None:
-    """Take one event into the accumulators; events come newest first.
+    """Take one event into the counts; events come newest first.
 
     Nearly free of branches: a null goes to the slot of nulls, what nobody asked for to cells nobody reads.
     """
@@ -369,26 +430,20 @@ def _add(
         acc[slot] = count + 1.0
     for k in range(tables.day_columns.size):
         cell = tables.day_cells[k, slots[tables.day_columns[k]]]
-        day = time // DAY_US
         if day != last_day[cell]:
             last_day[cell] = day
             acc[cell] += 1.0
-    job = 0
-    for measure in range(measures.size):
-        value = measures[measure]
-        if np.isnan(value):
-            job = tables.job_ends[measure]
-        while job < tables.job_ends[measure]:
-            pair = tables.job_cells[job, slots[tables.job_columns[job]]]
-            count = acc[pair]
-            acc[pair] = count + 1.0
-            acc[pair + np.uint32(SUM)] += value
-            if tables.job_extremes[job]:
-                least, most = acc[pair + np.uint32(MIN)], acc[pair + np.uint32(MAX)]
-                acc[pair + np.uint32(MIN)] = least if least <= value else value
-                acc[pair + np.uint32(MAX)] = most if most >= value else value
-                acc[pair + np.uint32(LAST)] = value if count == 0.0 else acc[pair + np.uint32(LAST)]
-            job += 1
+
+
+@_compiled(inline="always")
+def _add(acc: NDArray[np.float64], pair: int, value: float) -> None:
+    """Take one value into its accumulators; values come newest first."""
+    count, least, most = acc[pair], acc[pair + np.uint32(MIN)], acc[pair + np.uint32(MAX)]
+    acc[pair] = count + 1.0
+    acc[pair + np.uint32(SUM)] += value
+    acc[pair + np.uint32(MIN)] = least if least <= value else value
+    acc[pair + np.uint32(MAX)] = most if most >= value else value
+    acc[pair + np.uint32(LAST)] = value if count == 0.0 else acc[pair + np.uint32(LAST)]
 
 
 @_compiled()

@@ -435,7 +435,7 @@ class _Layout:
         widths = sorted({a.width_us for a in windowed})
         since = [a for a in plan.aggregates if a.statistic == "days_since"]
         counted = [a for a in windowed if a.measure is None and a.statistic in ("count", "distinct")]
-        count_columns = list(dict.fromkeys(a.column for a in counted))
+        count_columns = list(dict.fromkeys(a.column for a in counted if a.column != "all"))
         means = [self.pair(a) for a in windowed if a.measure is not None and a.statistic == "mean"]
         return Tables(
             widths=np.array(widths, np.int64),
@@ -460,28 +460,31 @@ class _Layout:
 
     def day_tables(self, windowed: list[Aggregate]) -> dict[str, Any]:
         chosen = [a for a in windowed if a.statistic == "active_days"]
-        columns = list(dict.fromkeys(a.column for a in chosen))
+        columns = list(dict.fromkeys(a.column for a in chosen if a.column != "all"))
         cells = np.full((len(columns), self.n_slots + 1), self.waste, np.uint32)
+        all_days = self.waste
         for aggregate in chosen:
-            cells[columns.index(aggregate.column), self.slot(aggregate)] = self.source(aggregate)
-        return {"day_columns": _ints(self.column_of[name] for name in columns), "day_cells": cells}
+            if aggregate.column == "all":
+                all_days = self.source(aggregate)
+            else:
+                cells[columns.index(aggregate.column), self.slot(aggregate)] = self.source(aggregate)
+        days = _ints(self.column_of[name] for name in columns)
+        return {"all_days": np.uint32(all_days), "day_columns": days, "day_cells": cells}
 
     def pair_tables(self, windowed: list[Aggregate]) -> dict[str, Any]:
         """Group the pairs into jobs, one for each (measure, column), in the order of the measures."""
         chosen = [a for a in windowed if a.measure is not None and a.statistic in MEASURE_STATISTICS]
         keys = sorted({(self.plan.measures.index(str(a.measure)), self.column_of[a.column]) for a in chosen})
         cells = np.full((len(keys), self.n_slots + 1), self.waste, np.uint32)
-        extremes = np.zeros(len(keys), np.uint32)
         for aggregate in chosen:
             job = keys.index((self.plan.measures.index(str(aggregate.measure)), self.column_of[aggregate.column]))
             cells[job, self.slot(aggregate)] = self.pair(aggregate)
-            extremes[job] |= aggregate.statistic in ("min", "max", "last")
         ends = [sum(measure <= m for measure, _ in keys) for m in range(len(self.plan.measures))]
         return {
             "job_ends": _ints(ends),
+            "job_measures": _ints(measure for measure, _ in keys),
             "job_columns": _ints(column for _, column in keys),
             "job_cells": cells,
-            "job_extremes": extremes,
         }
 
 

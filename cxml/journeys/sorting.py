@@ -90,9 +90,28 @@ def move_runs(values: NDArray[Any], starts: Int64, place: Int64, out: NDArray[An
 
 
 def warm_up() -> None:
-    """Load Numba and the compiled loops, which takes half a second the first time in a process."""
+    """Load Numba and the compiled loops, which takes some tenths of a second the first time in a process."""
+    _load_numba_without_scipy()
     two = np.array([1, 0])
     total_order(two, two, [])
+
+
+def _load_numba_without_scipy() -> None:
+    """Load Numba's functions on arrays, but not ``scipy.linalg``, which they load only to see that it is there.
+
+    It comes with scikit-learn, so that it is; loading it takes as long as a third of Numba. Code that multiplies
+    matrices loads it all the same when it is compiled.
+    """
+    import numba.np.linalg as linalg
+
+    look = getattr(linalg, "ensure_blas", None)
+    if look is None:
+        return
+    linalg.ensure_blas = lambda: None
+    try:
+        import numba.np.arraymath  # noqa: F401
+    finally:
+        linalg.ensure_blas = look
 
 
 def _as_integers(key: NDArray[np.generic]) -> Int64:

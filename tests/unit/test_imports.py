@@ -70,3 +70,22 @@ def test_the_public_names_and_their_homes_agree():
 def test_an_unknown_public_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'cxml' has no attribute 'read_journey'"):
         cxml.read_journey  # noqa: B018 - the look-up is the test
+
+
+def test_reading_journeys_does_not_load_scipy_and_leaves_numba_whole(tmp_path):
+    code = f"""
+import sys
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+stamps = pa.array([0, 1], pa.timestamp("us", "UTC"))
+pq.write_table(pa.table({{"customer_id": [1, 2], "timestamp": stamps, "touchpoint": ["a", "b"]}}), {str(tmp_path / "a.parquet")!r})
+import cxml
+cxml.read_journeys({str(tmp_path / "a.parquet")!r})
+assert "numba.np.arraymath" in sys.modules and "scipy.linalg" not in sys.modules
+import numba
+product = numba.njit(lambda a: np.dot(a, a))(np.eye(2))
+assert "scipy.linalg" in sys.modules and product.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
