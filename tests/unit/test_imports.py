@@ -73,15 +73,17 @@ def test_an_unknown_public_name_is_an_attribute_error():
 
 
 def test_reading_journeys_does_not_load_scipy_and_leaves_numba_whole(tmp_path):
+    file = str(tmp_path / "a.parquet")
     code = f"""
 import sys
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 stamps = pa.array([0, 1], pa.timestamp("us", "UTC"))
-pq.write_table(pa.table({{"customer_id": [1, 2], "timestamp": stamps, "touchpoint": ["a", "b"]}}), {str(tmp_path / "a.parquet")!r})
+events = pa.table({{"customer_id": [1, 2], "timestamp": stamps, "touchpoint": ["a", "b"]}})
+pq.write_table(events, {file!r})
 import cxml
-cxml.read_journeys({str(tmp_path / "a.parquet")!r})
+cxml.read_journeys({file!r})
 assert "numba.np.arraymath" in sys.modules and "scipy.linalg" not in sys.modules
 import numba
 product = numba.njit(lambda a: np.dot(a, a))(np.eye(2))
