@@ -363,7 +363,8 @@ def main() -> None:
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
-        atexit.register(gc.freeze)  # as the command cxml does, and so for every case
+        if options.case != "floor":  # DuckDB counts what is left of it, and tells
+            atexit.register(gc.freeze)  # as the command cxml does
         CASES[options.case][1](options.file)
         return
     options.data.mkdir(parents=True, exist_ok=True)
