@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import os
 import re
@@ -56,6 +57,14 @@ def _instant(value: Any, info: ValidationInfo) -> int:
     return parse_instant(value)
 
 
+def _encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError:
+        raise ValueError(f"encoding '{name}' is unknown; usual ones are utf-8, utf-16, latin-1, cp1252") from None
+    return name
+
+
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -86,6 +95,7 @@ InstantField = Annotated[
     ),
 ]
 ZoneField = Annotated[str, AfterValidator(_zone)]
+EncodingField = Annotated[str, AfterValidator(_encoding)]
 UrlField = Annotated[str, PlainSerializer(hide_secrets)]
 BytesField = Annotated[
     ByteSize,
@@ -114,6 +124,9 @@ class SourceConfig(_Part):
         None, repr=False, description="postgresql://...; write ${NAME} to take a part from the environment"
     )
     table: str | None = Field(None, description="table to read whole, with `url`")
+    encoding: EncodingField | None = Field(
+        None, description="of text files, e.g. latin-1, cp1252; default: utf-8, or what a byte order mark says"
+    )
     columns: dict[str, str] = Field(default_factory=dict, description="canonical name -> the source's own column name")
     where: str | None = Field(None, description="SQL predicate over the source's own columns")
     timezone: ZoneField | None = Field(None, description="zone of stamps that carry none; overrides journeys.timezone")

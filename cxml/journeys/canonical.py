@@ -28,6 +28,8 @@ _NESTED = ("STRUCT", "MAP", "UNION", "BLOB", "INTERVAL", "BIT")
 
 #: Reason of a line that has too few or too many fields, or is no JSON object.
 MALFORMED = "malformed line"
+#: Reason of a line whose bytes are no text; often all of the file has another encoding.
+FOREIGN = "line is not UTF-8 (say the source's encoding, e.g. encoding: latin-1)"
 
 
 @dataclass(frozen=True, slots=True)

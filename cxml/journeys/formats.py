@@ -9,14 +9,15 @@ import io
 import json
 import os
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cxml.config import resolve_path
 from cxml.errors import ConfigError, CxmlError, DataError, nearest
 from cxml.journeys.canonical import literal, quote
+from cxml.journeys.encodings import as_utf8, looks_foreign
 from cxml.journeys.schema import NUMBER_PATTERN, STAMP_PATTERN
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Relation:
         SQL condition under which a row could not be taken apart; empty where that cannot be.
     rejects : dict of str to str
         DuckDB's tables of lines it could not take apart -> the file they stand in.
+    text : str
+        Where its lines can be read as UTF-8: the file, or a copy.
     """
 
     label: str
@@ -62,6 +65,7 @@ class Relation:
     costly_raw: bool = False
     malformed: str = ""
     rejects: dict[str, str] = field(default_factory=dict)
+    text: str = ""
 
 
 @contextmanager
@@ -158,7 +162,13 @@ def _format_of(file: Path) -> str:
 
 
 def file_relation(
-    con: DuckDBPyConnection, file: Path, kind: str, label: str, as_text: Collection[str] | None
+    con: DuckDBPyConnection,
+    file: Path,
+    kind: str,
+    label: str,
+    as_text: Collection[str] | None,
+    encoding: str | None,
+    stack: ExitStack,
 ) -> Relation:
     """Make a file selectable.
 
@@ -173,6 +183,10 @@ def file_relation(
     as_text : collection of str, optional
         None: columns of text files stay text, which is the quick way. Else columns are given the type that all
         their values bear, so that SQL can compare them, but for these.
+    encoding : str, optional
+        Of a text file; default: UTF-8, or what a byte order mark says.
+    stack : ExitStack
+        Ends with the connection.
 
     Returns
     -------
@@ -191,9 +205,12 @@ def file_relation(
         if kind == "parquet":
             sql = f"read_parquet({literal(_plain(file))})"
             return Relation(label, str(file), sql, describe(con, sql), costly_raw=True)
+        text = as_utf8(file, encoding, stack)
         if kind == "csv":
-            return _csv_relation(con, file, label, as_text)
-        return _jsonl_relation(con, file, name, label, as_text)
+            relation = _csv_relation(con, file, text, label, as_text)
+        else:
+            relation = _jsonl_relation(con, file, text, name, label, as_text)
+        return replace(relation, text=str(text))
 
 
 def _plain(file: Path) -> str:
@@ -207,13 +224,15 @@ def describe(con: DuckDBPyConnection, sql: str) -> dict[str, str]:
     return {column: str(kind) for column, kind in zip(shape.columns, shape.types, strict=True)}
 
 
-def _csv_relation(con: DuckDBPyConnection, file: Path, label: str, as_text: Collection[str] | None) -> Relation:
-    names, delimiter = _csv_header(file, label)
+def _csv_relation(
+    con: DuckDBPyConnection, file: Path, text: Path, label: str, as_text: Collection[str] | None
+) -> Relation:
+    names, delimiter = _csv_header(file, text, label)
     rejects = f"rejects_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
     columns = "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names) + "}"
     scan = (
-        f"read_csv({literal(_plain(file))}, auto_detect=false, columns={columns}, delim={literal(delimiter)}, "
-        f"header=true, quote='\"', escape='\"'{_unpacking(file)}, "
+        f"read_csv({literal(_plain(text))}, auto_detect=false, columns={columns}, delim={literal(delimiter)}, "
+        f"header=true, quote='\"', escape='\"'{_unpacking(text)}, "
     )
     sql = (
         f"{scan}store_rejects=true, rejects_limit=0, rejects_table={literal(rejects)}, "
@@ -240,10 +259,10 @@ def open_text(file: Path) -> Iterator[TextIO]:
         yield io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
 
 
-def _csv_header(file: Path, label: str) -> tuple[list[str], str]:
+def _csv_header(file: Path, text: Path, label: str) -> tuple[list[str], str]:
     """Column names and delimiter, from the first line alone: what ragged lines below cannot confuse."""
-    with open_text(file) as text:
-        line = text.readline().rstrip("\r\n")
+    with open_text(text) as lines:
+        line = lines.readline().rstrip("\r\n")
     if not line.strip():
         raise DataError(f"{label}: '{file}' has no header line. Its first line must name the columns.")
     delimiter = max(",;\t|", key=lambda d: len(next(csv.reader([line], delimiter=d))))
@@ -257,16 +276,18 @@ def _csv_header(file: Path, label: str) -> tuple[list[str], str]:
 
 
 def _jsonl_relation(
-    con: DuckDBPyConnection, file: Path, name: str, label: str, as_text: Collection[str] | None
+    con: DuckDBPyConnection, file: Path, text: Path, name: str, label: str, as_text: Collection[str] | None
 ) -> Relation:
-    with open_text(file) as text:
-        if text.read(4096).lstrip().startswith("["):
+    with open_text(text) as opened:
+        if opened.read(4096).lstrip().startswith("["):
             raise DataError(f"{name}: '{file}' is one JSON array. Write one object a line (JSON Lines).")
-    lines = f"read_ndjson_objects({literal(_plain(file))}, ignore_errors=true{_unpacking(file)})"
+    lines = f"read_ndjson_objects({literal(_plain(text))}, ignore_errors=true{_unpacking(text)})"
     objects = f"(select json from {lines} where json_type(json) = 'OBJECT')"
     structure = con.sql(f"select cast(json_group_structure(json) as varchar) from {objects}").fetchall()[0][0]
     found = json.loads(structure) if structure else {}
     if not isinstance(found, dict) or not found:
+        if looks_foreign(text):
+            raise DataError(f"{name}: '{file}' is not UTF-8. Say what it is, e.g. 'encoding: latin-1'.")
         raise DataError(f"{name}: '{file}' has no line that is a JSON object. Write one object a line (JSON Lines).")
     keys = _once(found)
     spec = literal(json.dumps(dict.fromkeys(keys, "VARCHAR"), ensure_ascii=False))

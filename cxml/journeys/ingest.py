@@ -14,7 +14,7 @@ import numpy as np
 from cxml.config import SourceConfig
 from cxml.errors import ConfigError
 from cxml.journeys.batches import BadRows, Keep, add_batch
-from cxml.journeys.canonical import MALFORMED, CanonicalSelect, RowRules, canonical_select, map_columns
+from cxml.journeys.canonical import FOREIGN, MALFORMED, CanonicalSelect, RowRules, canonical_select, map_columns
 from cxml.journeys.clean import CleanFile, column_names, read_clean_parquet
 from cxml.journeys.formats import Relation, find_files, malformed_lines, refusing
 from cxml.journeys.quality import SourceReport
@@ -236,15 +236,19 @@ def _add_rejects(con: DuckDBPyConnection, relation: Relation, bad: BadRows) -> i
     n = 0
     for table, file in relation.rejects.items():
         found = con.sql(
-            f'select line - 1, first(csv_line order by column_idx) from "{table}" group by line order by line'
+            "select line - 1, first(csv_line order by column_idx), bool_or(error_type = 'INVALID ENCODING') "
+            f'from "{table}" group by line order by line'
         ).fetchall()
-        lines = np.array([row for row, _ in found], dtype=np.int64)
+        lines = np.array([row for row, _, _ in found], dtype=np.int64)
         if relation.file:
             bad.row[:] = _shifted(np.array(bad.row, dtype=np.int64), lines).tolist()
         _extend(
             bad,
             BadRows(
-                [file] * len(found), lines.tolist(), [MALFORMED] * len(found), [_json_text(line) for _, line in found]
+                [file] * len(found),
+                lines.tolist(),
+                [FOREIGN if foreign else MALFORMED for _, _, foreign in found],
+                [_json_text(line) for _, line, _ in found],
             ),
         )
         n += len(found)
@@ -259,7 +263,7 @@ def _shifted(rows: Any, rejected: Any) -> Any:
 def _add_malformed(relation: Relation, bad: BadRows) -> None:
     wanted = {row for row, reason in zip(bad.row, bad.reason, strict=True) if reason == MALFORMED}
     if wanted:
-        texts = malformed_lines(Path(relation.file), wanted)
+        texts = malformed_lines(Path(relation.text), wanted)
         bad.raw[:] = [
             _json_text(texts[row]) if row in texts else raw for row, raw in zip(bad.row, bad.raw, strict=True)
         ]

@@ -65,10 +65,10 @@ def open_source(
         elif source.url is not None:
             yield con, iter([_postgres_relation(con, stack, source, where)])
         elif source.tables is not None:
-            yield con, iter([_query_relation(con, source, folder)])
+            yield con, iter([_query_relation(con, source, folder, stack)])
         else:
             texts = None if where is None else _source_names(columns or {}, as_text)
-            yield con, _file_relations(con, source, folder, texts)
+            yield con, _file_relations(con, source, folder, texts, stack)
 
 
 def _source_names(columns: Mapping[str, str], canonical: Collection[str]) -> set[str]:
@@ -86,19 +86,25 @@ def _connection() -> Iterator[DuckDBPyConnection]:
 
 
 def _file_relations(
-    con: DuckDBPyConnection, source: SourceConfig, folder: str | os.PathLike[str], as_text: Collection[str] | None
+    con: DuckDBPyConnection,
+    source: SourceConfig,
+    folder: str | os.PathLike[str],
+    as_text: Collection[str] | None,
+    stack: ExitStack,
 ) -> Iterator[Relation]:
     kind, files = find_files(source.path or "", folder, source.format)
     for file in files:
-        yield file_relation(con, file, kind, source.label, as_text)
+        yield file_relation(con, file, kind, source.label, as_text, source.encoding, stack)
 
 
-def _query_relation(con: DuckDBPyConnection, source: SourceConfig, folder: str | os.PathLike[str]) -> Relation:
+def _query_relation(
+    con: DuckDBPyConnection, source: SourceConfig, folder: str | os.PathLike[str], stack: ExitStack
+) -> Relation:
     rejects: dict[str, str] = {}
     for name, path in (source.tables or {}).items():
         label = f"table '{name}' ({path})"
         kind, files = find_files(path, folder)
-        parts = [file_relation(con, file, kind, label, as_text=()) for file in files]
+        parts = [file_relation(con, file, kind, label, (), source.encoding, stack) for file in files]
         with refusing(label):
             rows = " union all by name ".join(_checked(con, part) for part in parts)
             con.execute(f"create temp view {quote(name)} as {rows}")
@@ -169,10 +175,10 @@ def _series_to_arrow(series: Any) -> pa.Array:
 
 
 def _postgres_relation(con: DuckDBPyConnection, stack: ExitStack, source: SourceConfig, where: str | None) -> Relation:
-    driver = require("adbc_driver_postgresql.dbapi", "postgres")
     url = expand(source.url or "")
     if not url.startswith(("postgresql://", "postgres://")):
         raise ConfigError("'url': only PostgreSQL is read by URL (postgresql://user@host/database). Correct 'url'.")
+    driver = require("adbc_driver_postgresql.dbapi", "postgres")
     rows = quoted_table(source.table) if source.table else f"({(source.query or '').strip().rstrip(';')}\n)"
     condition = f" where ({where}\n)" if where else ""
     try:

@@ -11,6 +11,7 @@ import pytest
 
 from cxml.config import JourneysConfig
 from cxml.errors import ConfigError, DataError
+from cxml.journeys.canonical import FOREIGN
 from cxml.journeys.read import read_journeys
 
 GOOD = {"customer_id": "c1", "timestamp": "2024-01-01T10:00:00Z", "touchpoint": "survey", "score": "9", "value": "1"}
@@ -112,10 +113,10 @@ def test_ragged_csv_lines_land_in_the_quarantine_under_their_own_row_numbers(whe
     assert log.n_events == (3 if where is None else 2)
 
 
-def test_lines_that_are_not_utf8_are_malformed(tmp_path: Path) -> None:
+def test_lines_that_are_not_utf8_are_set_aside(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_bytes(b"customer_id,timestamp,touchpoint\n1,2024-01-01,caf\xe9\n2,2024-01-01,ok\n")
     log = read_journeys(tmp_path / "e.csv", timezone="UTC")
-    assert log.quality.reasons == {"malformed line": 1}
+    assert log.quality.reasons == {FOREIGN: 1}
     assert log.block.customers.tolist() == [2]
 
 

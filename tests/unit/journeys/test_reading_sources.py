@@ -392,3 +392,50 @@ def test_one_bad_row_sends_a_file_the_thorough_way(tmp_path, column, bad):
     assert quick.quality.reasons == thorough.quality.reasons
     assert quick.quality.rows_quarantined == thorough.quality.rows_quarantined == 1
     assert quick.digest == thorough.digest
+
+
+FOREIGN_ROWS = "customer_id,timestamp,touchpoint\n1,2024-01-01T00:00:00Z,Käufer\n2,2024-01-02T00:00:00Z,call\n"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16-le", "shift_jis_2004"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_text_file_is_read_in_the_encoding_the_source_names(tmp_path, encoding, packed):
+    content = FOREIGN_ROWS.replace("Käufer", "カ" if encoding.startswith("shift") else "Käufer").encode(encoding)
+    file = tmp_path / ("events.csv.gz" if packed else "events.csv")
+    file.write_bytes(gzip.compress(content) if packed else content)
+    log = read_journeys(SourceConfig(path=str(file), encoding=encoding))
+    assert log.n_events == 2
+    assert {"Käufer", "カ"} & set(log.touchpoints())
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path, encoding):
+    (tmp_path / "events.csv").write_bytes(FOREIGN_ROWS.encode(encoding))
+    assert set(read_journeys(tmp_path / "events.csv").touchpoints()) == {"Käufer", "call"}
+
+
+def test_json_lines_are_read_in_the_encoding_the_source_names_and_rows_keep_their_numbers(tmp_path):
+    rows = '{"customer_id": 1, "timestamp": "2024-01-01T00:00:00Z", "touchpoint": "Käufer"}\n{"ä": \n'
+    (tmp_path / "events.jsonl").write_bytes(rows.encode("latin-1"))
+    with pytest.raises(DataError, match=r"is not UTF-8. Say what it is, e.g. 'encoding: latin-1'"):
+        read_journeys(tmp_path / "events.jsonl")
+    source = SourceConfig(path=str(tmp_path / "events.jsonl"), encoding="latin-1")
+    log = read_journeys(source, quarantine=tmp_path / "bad.parquet")
+    bad = pq.read_table(tmp_path / "bad.parquet").to_pylist()
+    assert log.touchpoints() == {"Käufer": 1}
+    assert [(row["row"], row["reason"], json.loads(row["raw"])) for row in bad] == [(2, "malformed line", '{"ä": ')]
+    assert bad[0]["file"].endswith("events.jsonl")
+
+
+def test_lines_that_are_no_utf8_are_set_aside_with_the_mend(tmp_path):
+    (tmp_path / "events.csv").write_bytes(FOREIGN_ROWS.encode("latin-1"))
+    (reason,) = read_journeys(tmp_path / "events.csv").quality.reasons
+    assert reason == "line is not UTF-8 (say the source's encoding, e.g. encoding: latin-1)"
+
+
+def test_a_wrong_encoding_is_refused_and_an_unknown_one_named(tmp_path):
+    (tmp_path / "events.csv").write_bytes(FOREIGN_ROWS.encode("latin-1"))
+    with pytest.raises(DataError, match=r"is not utf-8|is not utf-16"):
+        read_journeys(SourceConfig(path=str(tmp_path / "events.csv"), encoding="utf-16-le"))
+    with pytest.raises(ValueError, match="encoding 'klingon' is unknown; usual ones are"):
+        SourceConfig(path="x.csv", encoding="klingon")
