@@ -269,6 +269,9 @@ def version() -> None:
     typer.echo(__version__)
 
 
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong usage or config, 3 data refused."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]  # accepted anywhere in the line
@@ -279,8 +282,10 @@ def main() -> None:
         app(args=arguments, prog_name="cxml")
     except CxmlError as error:
         _fail(str(error), error.exit_code, debug)
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing half-written is left behind", 130, debug=False)
+    except SystemExit as leaving:
+        if leaving.code == _INTERRUPTED:  # which Typer makes of Ctrl-C, without a word
+            _fail("interrupted; nothing half-written is left behind", _INTERRUPTED, debug)
+        raise
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import os
 import re
@@ -39,7 +38,7 @@ from cxml.times import Duration, format_instant, parse_instant
 #: Canonical journey columns in their fixed order, which is also the order that breaks ties in time.
 CANONICAL_COLUMNS = (
     "customer_id", "timestamp", "sequence", "touchpoint", "channel", "value", "duration", "score",
-    "case_id", "resolved", "available_at",
+    "case_id", "resolved", "available_at", "promised",
 )  # fmt: skip
 REQUIRED_COLUMNS = ("customer_id", "timestamp", "touchpoint")
 
@@ -59,7 +58,7 @@ def _instant(value: Any, info: ValidationInfo) -> int:
 
 def _encoding(name: str) -> str:
     try:
-        codecs.lookup(name)
+        "".encode(name)
     except LookupError:
         raise ValueError(f"encoding '{name}' is unknown; usual ones are utf-8, utf-16, latin-1, cp1252") from None
     return name
@@ -191,6 +190,15 @@ class JourneysConfig(_Part):
     stages: dict[str, list[str]] = Field(default_factory=dict, description="lifecycle stage -> touchpoints")
     activity: list[str] = Field(default_factory=list, description="what counts as being active; default: all")
     contacts: list[str] = Field(default_factory=list, description="contacts with service")
+    interventions: list[str] = Field(
+        default_factory=list,
+        description="what you do to keep customers, e.g. a call of yours; default: the touchpoints of the playbook",
+    )
+    promises: list[str] = Field(
+        default_factory=list,
+        description="by what a promise is kept, e.g. delivered; the promised time is the column `promised`. Default: "
+        "each event that carries a promised time keeps it itself",
+    )
     owners: dict[Literal["service", "billing", "logistics", "marketing", "product"], list[str]] = Field(
         default_factory=dict, description="who can act on a touchpoint, where its name does not tell"
     )
@@ -204,6 +212,11 @@ class JourneysConfig(_Part):
             for i, name in enumerate(getattr(self, part)):
                 if name in CANONICAL_COLUMNS:
                     raise fault(f"'{name}' is a canonical column already; take it out", part, i)
+                if name == "promise":
+                    raise fault(
+                        f"'{name}' is what a promised time becomes; map the time as 'promised' under columns, or rename",
+                        part, i,
+                    )  # fmt: skip
                 if not re.fullmatch(r"[A-Za-z_]\w*", name):
                     raise fault(
                         f"'{name}' cannot name a measure or attribute: use letters, digits and _, "
@@ -487,6 +500,47 @@ def parse_config(text: str, name: str = "project file", folder: str | os.PathLik
 
 
 _PartType = TypeVar("_PartType", bound=_Part)
+
+
+def playbook_touchpoints(config: ProjectConfig) -> tuple[str, ...]:
+    """Give the touchpoints that record the actions of the playbook in the journeys.
+
+    Parameters
+    ----------
+    config : ProjectConfig
+
+    Returns
+    -------
+    tuple of str
+        In the order of the playbook; empty where the project has none.
+
+    Raises
+    ------
+    ConfigError
+        If the playbook cannot be read, or has no list of actions.
+
+    Examples
+    --------
+    >>> playbook_touchpoints(parse_config("{name: a, journeys: {sources: [a.csv]}, churn: {kind: inactivity}}"))
+    ()
+    """
+    if config.playbook is None:
+        return ()
+    file = resolve_path(config.playbook, config.folder)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"cannot read the playbook '{file}': {why}. Correct 'playbook', or take it out and name your touchpoints "
+            "under journeys.interventions"
+        ) from error
+    content, _ = read_yaml(text, str(file))
+    actions = content.get("actions") if isinstance(content, Mapping) else None
+    if not isinstance(actions, list) or not all(isinstance(action, Mapping) for action in actions):
+        raise ConfigError(f"{file}: a playbook has a list 'actions:', each with a 'touchpoint'")
+    found = (action.get("touchpoint") for action in actions)
+    return tuple(dict.fromkeys(str(touchpoint) for touchpoint in found if touchpoint is not None))
 
 
 def check_part(part: type[_PartType], values: Mapping[str, Any], name: str = "argument") -> _PartType:

@@ -1,6 +1,8 @@
 """The commands as a user meets them: what they print, what they write, how they end."""
 
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -370,3 +372,14 @@ def test_debug_shows_where_an_error_came_from(cxml, tmp_path):
     code, _, err = cxml("--debug", "check", tmp_path / "none.yaml")
     assert code == 2
     assert "Traceback" in err
+
+
+def test_ctrl_c_says_so_and_leaves_nothing_half_written(tmp_path):
+    command = [sys.executable, "-m", "cxml", "simulate", "--out", str(tmp_path / "world"), "--customers", "200000"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said = running.stderr.readline()  # the first line of progress: it is at work
+    running.send_signal(signal.SIGINT)
+    said += running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert "interrupted; nothing half-written is left behind" in said
+    assert not list(tmp_path.rglob("*.parquet"))
