@@ -32,6 +32,7 @@ class Step:
     value: float = NAN
     duration: float = NAN
     score: float = NAN
+    promise: float = NAN
     late: int = 0
 
     @property
@@ -44,7 +45,7 @@ def block_of_steps(journeys, late=None, without=()):
     customers = sorted(journeys)
     steps = [step for customer in customers for step in journeys[customer]]
     late = any(step.late for step in steps) if late is None else late
-    categories, measures = ("touchpoint", "channel", "case_id"), ("resolved", "value", "duration", "score")
+    categories, measures = ("touchpoint", "channel", "case_id"), ("resolved", "value", "duration", "score", "promise")
     return EventBlock(
         customers=np.array(customers, np.int64),
         starts=np.cumsum([0, *(len(journeys[c]) for c in customers)]).astype(np.int64),
@@ -234,6 +235,41 @@ def reaction(steps, i, s):
     return _outcome("reaction", steps, i, s)[0]
 
 
+def lateness(steps, i, s):
+    step = steps[i]
+    if not s.promises:
+        return 0.0 - step.promise
+    if step.touchpoint not in s.promises:
+        return NAN
+    if not math.isnan(step.promise):
+        return 0.0 - step.promise
+    told = [p for p in past(steps, i) if p.case_id == step.case_id]
+    told = [p for p in told if p.touchpoint in s.promises or not math.isnan(p.promise)]
+    if not told or told[-1].touchpoint in s.promises:
+        return NAN
+    return days(told[-1], step) - told[-1].promise
+
+
+def late(steps, i, s):
+    found = lateness(steps, i, s)
+    return None if math.isnan(found) else "yes" if found > 0 else "no"
+
+
+def reference_overdue(steps, cutoff, s):
+    """Return how many promises are overdue at a cutoff, and the most days by which one is."""
+    is_open = {}
+    for step in steps:
+        if step.time >= cutoff or step.known >= cutoff:
+            continue
+        if step.touchpoint in s.promises:
+            is_open.pop(step.case_id, None)
+        elif not math.isnan(step.promise):
+            is_open[step.case_id] = step
+    passed = [(cutoff - step.time) / DAY_US - step.promise for step in is_open.values()]
+    passed = [days for days in passed if days > 0]
+    return len(passed), max(passed, default=NAN)
+
+
 def contact(steps, i, s):
     return "yes" if steps[i].touchpoint in s.contacts else "no"
 
@@ -284,6 +320,6 @@ REFERENCES = {
     for function in (
         gap, gap_same, session_position, repeat_contact, first_contact_resolved, case_age, open_cases,
         oldest_open_case, handle_ratio, handoff, escalation, loop, surprise, likeness, streak, response, reaction,
-        contact, active, previous, transition, daypart, weekday, weekend, score_band, value_sign,
+        lateness, late, contact, active, previous, transition, daypart, weekday, weekend, score_band, value_sign,
     )
 }  # fmt: skip

@@ -123,6 +123,7 @@ def _rarity(bits: float) -> str:
 
 _MEASURES: Mapping[str, Number | Flag] = {
     "duration": _length("duration", "duration", _span),
+    "promise": _length("promised wait", "promise", say_days),
     "resolved": Flag("resolved", "outcome", "resolution", "resolutions", "resolved", "not resolved"),
 }
 
@@ -158,6 +159,7 @@ _ANNOTATED_MEASURES: Mapping[str, Number | Flag] = {
     ),
     "likeness": Number("odds of a bad end", "known step", _odds),
     "streak": _length("streak", "event", lambda v: say_counted(say_number(v), "day", "days")),
+    "lateness": Number("delay against the promise", "kept promise", say_days, say_days, "smallest", "greatest"),
     "response": Flag(
         "interventions answered", "settled intervention", "answered intervention", "answered interventions",
         "answered", "not answered",
@@ -203,6 +205,7 @@ _ANNOTATED_VALUES: Mapping[str, Mapping[str, str]] = {
 _ANNOTATED_THINGS: Mapping[str, Mapping[str, str]] = {
     "contact": {"yes": "service contact", "no": "anything but service contact"},
     "active": {"yes": "activity", "no": "anything but activity"},
+    "late": {"yes": "promise kept late", "no": "promise kept in time"},
 }
 
 #: Categories that `cxml.features.annotations` names, and what is said of an event that has one.
@@ -216,6 +219,7 @@ ANNOTATED_CATEGORIES: Mapping[str, tuple[str, str]] = {
     "weekday": ("weekday", "event"),
     "score_band": ("score band", "score"),
     "value_sign": ("value sign", "value"),
+    "late": ("promises kept late or in time", "kept promise"),
 }
 
 #: Names that have words of their own when they are annotations.

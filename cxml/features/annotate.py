@@ -47,7 +47,7 @@ from cxml.features.annotations import AnnotationSettings, TransitionTable, check
 from cxml.features.folds import folds_of
 from cxml.features.kernel import ALWAYS, ascends
 from cxml.journeys.block import Coded, EventBlock
-from cxml.journeys.schema import FIRST_US, LAST_US
+from cxml.journeys.schema import FIRST_US, LAST_US, PROMISE
 from cxml.journeys.stamps import utc_to_local
 from cxml.times import DAY_US, SECOND_US
 
@@ -372,6 +372,12 @@ class _Events:
         keys = np.empty(len(codes), np.int32)
         return keys, number_keys(codes, keys)
 
+    @cached_property
+    def matter_key(self) -> tuple[Int32, int]:
+        """A key for each case, and one for all events of a customer without a case."""
+        keys, n_keys = self.case_key
+        return np.where(keys >= 0, keys, np.int32(n_keys)), n_keys + 1
+
     def latest(self, key: tuple[Int32, int], marked: Bool) -> Int64:
         """For each event the latest marked one of its past with the same key; -1 for none."""
         found = np.empty(self.block.n_events, np.int64)
@@ -495,6 +501,20 @@ def _reaction(events: _Events) -> tuple[Float64, Int64]:
     return events.followed(events.one_key, asking, events.contacts, events.settings.respond_within_us)
 
 
+def _lateness(events: _Events) -> Float64:
+    """Days from the promised time, the event's own or else the latest open one of its case, to the event."""
+    promise = events.values(PROMISE)
+    own = ~np.isnan(promise)
+    if not events.settings.promises:
+        return 0.0 - promise
+    keeps = events.among("touchpoint", events.settings.promises)
+    link = np.empty(len(promise), np.int64)
+    link_marked(events.block.starts, *events.matter_key, own | keeps, events.late, link)
+    is_open = (link >= 0) & ~keeps[link]  # what follows a keeping event was kept by that already
+    later = np.where(is_open, events.since(link) - promise[link], np.nan)
+    return np.where(keeps, np.where(own, 0.0 - promise, later), np.nan)
+
+
 def _case_age(events: _Events) -> Float64:
     first = np.empty(events.block.n_events, np.int64)
     link_first(events.block.starts, *events.case_key, events.late, first)
@@ -615,6 +635,11 @@ def _yes_no(true: Bool) -> Coded:
     return Coded(true.astype(np.int32), ("no", "yes"))
 
 
+def _late(events: _Events) -> Coded:
+    lateness = _lateness(events)
+    return Coded(np.where(np.isnan(lateness), np.int32(-1), (lateness > 0.0).astype(np.int32)), ("no", "yes"))
+
+
 def _value_sign(events: _Events) -> Coded:
     value = events.values("value")
     sign = np.where(value < 0.0, np.int32(0), np.where(value > 0.0, np.int32(1), np.int32(2)))
@@ -636,6 +661,7 @@ _MEASURES: dict[str, Callable[[_Events], Float64]] = {
     "surprise": _surprise,
     "likeness": _likeness,
     "streak": _streak,
+    "lateness": _lateness,
 }
 _OUTCOMES: dict[str, Callable[[_Events], tuple[Float64, Int64]]] = {
     "first_contact_resolved": _first_contact_resolved,
@@ -652,6 +678,7 @@ _CATEGORIES: dict[str, Callable[[_Events], Coded]] = {
     "weekday": _weekday,
     "score_band": _score_band,
     "value_sign": _value_sign,
+    "late": _late,
 }
 
 

@@ -102,6 +102,11 @@ ANNOTATIONS: Mapping[str, Annotation] = MappingProxyType(
                 "interventions",
                 "activity",
             ),
+            _measure(
+                "lateness",
+                "days by which the event that keeps a promise came after the promised time, negative where before it",
+                "promise",
+            ),
             _measure("reaction", "whether an answer to a survey was followed by a contact", "surveys", "contacts"),
             _category("contact", "whether it is a contact with service", "contacts"),
             _category("active", "whether the customer was active", "activity"),
@@ -111,6 +116,7 @@ ANNOTATIONS: Mapping[str, Annotation] = MappingProxyType(
             _category("weekend", "whether it was Saturday or Sunday by local time"),
             _category("weekday", "day of the week by local time"),
             _category("score_band", "group of the score: dissatisfied, indifferent or satisfied", "score", "scale"),
+            _category("late", "whether the event keeps a promise after the promised time", "promise"),
             _category("value_sign", "whether the value is negative, zero or positive", "value"),
         )
     }
@@ -200,9 +206,10 @@ class AnnotationSettings:
 
     Parameters
     ----------
-    contacts, activity, interventions, surveys : tuple of str
-        Touchpoints that are service contacts, activity of the customer, actions taken to keep the customer, and
-        answers to surveys.
+    contacts, activity, interventions, surveys, promises : tuple of str
+        Touchpoints that are service contacts, activity of the customer, actions taken to keep the customer,
+        answers to surveys, and those by which a promise is kept. Without the last, each event that carries a promised
+        time keeps it itself.
     self_service : tuple of str
         Channels in which customers help themselves.
     timezone : str
@@ -251,6 +258,7 @@ class AnnotationSettings:
     surprise: TransitionTable | None = None
     usual_duration: Mapping[str, float] = field(default_factory=dict)
     likeness: LikenessTable | None = None
+    promises: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in _LISTS:
@@ -317,7 +325,9 @@ class AnnotationSettings:
             }
         )
         data["usual_duration"] = dict(self.usual_duration)
-        if self.likeness is not None:  # said only where it is there, so that older models keep their version
+        if not self.promises:  # said only where it is there, so that older models keep their version; as likeness is
+            del data["promises"]
+        if self.likeness is not None:
             data["likeness"] = {
                 "touchpoints": list(self.likeness.touchpoints),
                 "log_odds": [[list(row) for row in fold] for fold in self.likeness.log_odds],
@@ -345,7 +355,7 @@ class AnnotationSettings:
         return cls(**values)
 
 
-_LISTS = ("contacts", "activity", "interventions", "surveys", "self_service", "transitions")
+_LISTS = ("contacts", "activity", "interventions", "surveys", "self_service", "transitions", "promises")
 
 
 def check_annotations(wanted: Collection[str], settings: AnnotationSettings) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
+from typing import NamedTuple
 
 from cxml.errors import ConfigError, nearest
 from cxml.features.annotations import ANNOTATIONS, AnnotationSettings
 from cxml.features.selectors import plain_selector
 from cxml.features.spec import Aggregate, default_spec
+from cxml.journeys.schema import PROMISE
 from cxml.times import Duration
 
 #: So many of the most frequent values get columns of a family beyond the first.
@@ -80,12 +82,31 @@ class Holdings:
         return any(name in self.frequent["touchpoint"] for name in touchpoints)
 
 
-def _basic(log: Holdings) -> Iterator[Aggregate]:
+class Lack(NamedTuple):
+    """Something that a family looks at and a log does not hold.
+
+    Parameters
+    ----------
+    what : str
+        What there are no columns of.
+    why : str
+        What is missing.
+    """
+
+    what: str
+    why: str
+
+
+#: What a family makes of a log: columns, and what it would have looked at besides.
+Chosen = Iterator[Aggregate | Lack]
+
+
+def _basic(log: Holdings) -> Chosen:
     shown = {name: log.vocabularies[name] for name in ("touchpoint", "channel", "stage") if name in log.vocabularies}
     yield from default_spec(shown, log.measures, log.windows, with_other=log.with_other)
 
 
-def _rhythm(log: Holdings) -> Iterator[Aggregate]:
+def _rhythm(log: Holdings) -> Chosen:
     for window in dict.fromkeys((log.middle, log.long)):
         for statistic in ("gap_mean", "gap_std", "longest_gap", "burstiness"):
             yield Aggregate(statistic, "all", window)
@@ -101,7 +122,7 @@ def _rhythm(log: Holdings) -> Iterator[Aggregate]:
         yield Aggregate("p_alive", "all")
 
 
-def _trend(log: Holdings) -> Iterator[Aggregate]:
+def _trend(log: Holdings) -> Chosen:
     windows = [str(Duration.parse(window)) for window in log.windows]
     for short, long in pairwise(windows):
         yield Aggregate("ratio", "all", f"{short}/{long}")
@@ -110,6 +131,8 @@ def _trend(log: Holdings) -> Iterator[Aggregate]:
             yield Aggregate("ratio", selector, log.pair)
         if "value" in log.measures:
             yield Aggregate("ratio", "value", log.pair)
+    else:
+        yield Lack("recent windows against longer ones", "there is only one window")
     yield Aggregate("change", "all", log.recent)
     yield Aggregate("acceleration", "all", log.recent)
     yield Aggregate("rate", "all", log.middle)
@@ -120,9 +143,11 @@ def _trend(log: Holdings) -> Iterator[Aggregate]:
         yield Aggregate("decay", "value", log.recent)
     if log.span_days > 365 + 30:
         yield Aggregate("lag", "all", "30d/365d")
+    else:
+        yield Lack("the same month a year ago", "the log is too short")
 
 
-def _mix(log: Holdings) -> Iterator[Aggregate]:
+def _mix(log: Holdings) -> Chosen:
     for window in dict.fromkeys((log.middle, log.long)):
         for column in ("touchpoint", "channel"):
             if column in log.vocabularies:
@@ -130,12 +155,28 @@ def _mix(log: Holdings) -> Iterator[Aggregate]:
     for column in ("touchpoint", "channel", "stage"):
         for selector in log.most(column, _FEW):
             yield Aggregate("share", selector, log.middle)
+    if "channel" not in log.vocabularies:
+        yield Lack("channels", "no channel")
+    if "stage" not in log.vocabularies:
+        yield Lack("stages", "no journeys.stages")
     for selector in ("daypart=night", "daypart=evening", "weekend=yes"):
         yield Aggregate("share", selector, log.long)
 
 
-def _service(log: Holdings) -> Iterator[Aggregate]:
+def _service(log: Holdings) -> Chosen:
+    yield from _contacts(log)
+    yield from _cases(log)
+    yield from _promises(log)
+    if log.has(log.settings.interventions) and log.has(log.settings.activity):
+        yield Aggregate("mean", "response", log.long)
+        yield Aggregate("last", "response", log.long)
+    else:
+        yield Lack("responses to interventions", _unnamed(log, "interventions", "activity"))
+
+
+def _contacts(log: Holdings) -> Chosen:
     if not log.has(log.settings.contacts):
+        yield Lack("contacts", _unnamed(log, "contacts"))
         return
     contacts = "contact=yes"
     yield Aggregate("days_since", contacts)
@@ -147,23 +188,58 @@ def _service(log: Holdings) -> Iterator[Aggregate]:
     yield Aggregate("share", contacts, log.middle)
     if log.pair:
         yield Aggregate("ratio", contacts, log.pair)
+    if log.settings.usual_duration:
+        yield Aggregate("mean", f"handle_ratio@{contacts}", log.middle)
+    else:
+        yield Lack("handle times", "no duration")
+    if log.settings.self_service and "channel" in log.vocabularies:
+        yield Aggregate("sum", "escalation", log.middle)
+    else:
+        yield Lack("contacts after self-service", "no channel with a name of self-service, such as web, app, bot")
+
+
+def _cases(log: Holdings) -> Chosen:
     if "resolved" in log.measures:
         yield Aggregate("count", "resolved<1", log.middle)
         yield Aggregate("days_since", "resolved<1")
-    if "case_id" in log.categories:
-        for measure in ("open_cases", "oldest_open_case"):
-            yield Aggregate("last", measure, log.long)
-        yield Aggregate("max", "case_age", log.middle)
-        if "channel" in log.vocabularies:
-            yield Aggregate("mean", "handoff", log.middle)
-    if log.settings.usual_duration:
-        yield Aggregate("mean", f"handle_ratio@{contacts}", log.middle)
-    if log.settings.self_service and "channel" in log.vocabularies:
-        yield Aggregate("sum", "escalation", log.middle)
+    else:
+        yield Lack("what was left unresolved", "no resolved")
+    if "case_id" not in log.categories:
+        yield Lack("open cases and hand-offs", "no case_id")
+        return
+    for measure in ("open_cases", "oldest_open_case"):
+        yield Aggregate("last", measure, log.long)
+    yield Aggregate("max", "case_age", log.middle)
+    if "channel" in log.vocabularies:
+        yield Aggregate("mean", "handoff", log.middle)
+    else:
+        yield Lack("hand-offs", "no channel")
 
 
-def _feedback(log: Holdings) -> Iterator[Aggregate]:
+def _promises(log: Holdings) -> Chosen:
+    """Choose columns of lateness; `overdue_promises` and `days_overdue` are no aggregates and come beside them."""
+    if PROMISE not in log.measures:
+        yield Lack("promises", "no promised time")
+        return
+    for window in dict.fromkeys((log.middle, log.long)):
+        yield Aggregate("mean", "lateness", window)
+        yield Aggregate("count", "late=yes", window)
+    yield Aggregate("max", "lateness", log.long)
+    yield Aggregate("last", "lateness", log.long)
+    yield Aggregate("days_since", "late=yes")
+    if not log.settings.promises:
+        yield Lack("overdue promises", "journeys.promises does not say by what a promise is kept")
+
+
+def _unnamed(log: Holdings, *settings: str) -> str:
+    """Say which of the project's words name no touchpoint that occurs."""
+    missing = [f"journeys.{name}" for name in settings if not log.has(getattr(log.settings, name))]
+    return f"{' and '.join(missing)} name{'s' if len(missing) == 1 else ''} no touchpoint that occurs"
+
+
+def _feedback(log: Holdings) -> Chosen:
     if "score" not in log.measures:
+        yield Lack("scores", "no score")
         return
     for statistic in ("last2", "slope", "std"):
         yield Aggregate(statistic, "score", log.long)
@@ -171,21 +247,28 @@ def _feedback(log: Holdings) -> Iterator[Aggregate]:
         for band in log.vocabularies.get("score_band", ()):
             yield Aggregate("count", plain_selector("score_band", band), log.long)
             yield Aggregate("days_since", plain_selector("score_band", band))
-    if log.has(log.settings.surveys) and log.has(log.settings.contacts):
+    else:
+        yield Lack("bands of the score", "no satisfaction, which says the scale")
+    if not log.has(log.settings.surveys):
+        yield Lack("reactions to surveys", "no satisfaction with a touchpoint that occurs")
+    elif not log.has(log.settings.contacts):
+        yield Lack("reactions to surveys", _unnamed(log, "contacts"))
+    else:
         yield Aggregate("mean", "reaction", log.long)
 
 
-def _amount(log: Holdings) -> Iterator[Aggregate]:
-    for measure in log.measures:
-        if measure in ("score", "resolved"):
-            continue
+def _amount(log: Holdings) -> Chosen:
+    amounts = [measure for measure in log.measures if measure not in ("score", "resolved")]
+    if not amounts:
+        yield Lack("amounts", "no value, no duration and no further measure")
+    for measure in amounts:
         for statistic in ("std", "slope", "last2", "first"):
             yield Aggregate(statistic, measure, log.long)
     if "value" in log.measures:
         yield Aggregate("count", "value<0", log.middle)
 
 
-def _shape(log: Holdings) -> Iterator[Aggregate]:
+def _shape(log: Holdings) -> Chosen:
     for pair in log.vocabularies.get("transition", ()):
         yield Aggregate("count", plain_selector("transition", pair), log.middle)
     yield Aggregate("sum", "loop", log.middle)
@@ -194,7 +277,7 @@ def _shape(log: Holdings) -> Iterator[Aggregate]:
             yield Aggregate(statistic, "surprise", log.middle)
 
 
-def _likeness(log: Holdings) -> Iterator[Aggregate]:
+def _likeness(log: Holdings) -> Chosen:
     for window in dict.fromkeys((log.recent, log.middle, log.long)):
         yield Aggregate("mean", "likeness", window)
     yield Aggregate("last", "likeness", log.long)
@@ -202,7 +285,7 @@ def _likeness(log: Holdings) -> Iterator[Aggregate]:
         yield Aggregate(statistic, "likeness", log.middle)
 
 
-def _peers(_: Holdings) -> Iterator[Aggregate]:
+def _peers(_: Holdings) -> Chosen:
     yield from ()  # their columns are no aggregates of events: see `cxml.features.peers`
 
 
@@ -210,13 +293,13 @@ def _peers(_: Holdings) -> Iterator[Aggregate]:
 FROM_OUTCOMES = ("likeness", "peers")
 
 #: Every family, by name: what it looks at, and how its columns are chosen.
-FAMILIES: Mapping[str, tuple[str, Callable[[Holdings], Iterator[Aggregate]]]] = MappingProxyType(
+FAMILIES: Mapping[str, tuple[str, Callable[[Holdings], Chosen]]] = MappingProxyType(
     {
         "basic": ("how often, how recently, how much, by touchpoint, channel and stage", _basic),
         "rhythm": ("gaps, bursts and streaks, and the odds that the customer is still there", _rhythm),
         "trend": ("recent windows against longer ones and against the customer's own habit", _trend),
         "mix": ("how events spread over touchpoints, channels, stages and times of day", _mix),
-        "service": ("repeated contacts, first contact resolution, open cases, hand-offs", _service),
+        "service": ("contacts repeated or resolved, open cases, promises kept late, responses", _service),
         "feedback": ("how scores moved, and what followed an answer", _feedback),
         "amount": ("spread and slope of values, durations and further measures", _amount),
         "shape": ("what follows what: transitions, loops, unusual steps", _shape),
@@ -268,8 +351,40 @@ def choose_columns(log: Holdings, families: Sequence[str], columns: Sequence[Agg
     >>> [a.name for a in choose_columns(log, ["mix"])][:2]
     ['entropy__touchpoint__30d', 'share__touchpoint=call__30d']
     """
-    chosen = [aggregate for name in check_families(families) for aggregate in FAMILIES[name][1](log)]
+    made = [one for name in check_families(families) for one in FAMILIES[name][1](log)]
+    chosen = [one for one in made if isinstance(one, Aggregate)]
     return tuple(dict.fromkeys([*chosen, *columns]))
+
+
+def lacking(log: Holdings, families: Sequence[str]) -> list[str]:
+    """Say what some families would look at and a log does not hold.
+
+    Parameters
+    ----------
+    log : Holdings
+    families : sequence of str
+        Names of `FAMILIES`.
+
+    Returns
+    -------
+    list of str
+        A line for each family that has no columns of something.
+
+    Examples
+    --------
+    >>> log = Holdings({"touchpoint": ["call"]}, {"touchpoint": ["call"]}, windows=["30d"])
+    >>> lacking(log, ["basic", "feedback"])
+    ['features: the family feedback has no columns: of scores (no score)']
+    """
+    notes = []
+    for name in check_families(families):
+        made = list(FAMILIES[name][1](log))
+        lacks = [one for one in made if isinstance(one, Lack)]
+        if lacks:
+            listed = ", ".join(f"of {lack.what} ({lack.why})" for lack in lacks)
+            none = len(lacks) == len(made)
+            notes.append(f"features: the family {name} has no columns{':' if none else ''} {listed}")
+    return notes
 
 
 def annotations_of(aggregates: Sequence[Aggregate]) -> set[str]:

@@ -1,19 +1,22 @@
 """User features: plain functions over one customer's events, which see nothing that was not known at the cutoff.
 
-A plan names them and a process registers them, so that a saved plan stays data and loading one runs no code.
+A plan names them and a process registers them, so that a saved plan stays data and loading one runs no code. Beside
+them stand a few of the package's own that depend on the cutoff itself, and so are no statistic of events.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxml.errors import ConfigError
+from cxml.features.promises import OVERDUE, overdue
 from cxml.features.spec import UNWINDOWED_STATISTICS
 from cxml.journeys.block import EventBlock
 from cxml.journeys.schema import TEXT_COLUMNS
@@ -87,6 +90,23 @@ class UserFeature:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class OwnFeature(UserFeature):
+    """One of the package's own: it is computed for many customers at once, and needs no registration.
+
+    Parameters
+    ----------
+    column : int
+        Which column it is of what `cxml.features.promises.overdue` gives.
+    """
+
+    column: int = 0
+
+
+#: Those of the package, by name.
+OWN: Mapping[str, OwnFeature] = MappingProxyType(
+    {name: OwnFeature(name, lambda *_: None, said, column) for column, (name, said) in enumerate(OVERDUE.items())}
+)
 _REGISTERED: dict[str, UserFeature] = {}
 
 
@@ -121,6 +141,8 @@ def register_feature(name: str, function: _Function, sentence: str) -> None:
     'Largest change from one value to the next.'
     """
     check_name(name)
+    if name in OWN:
+        raise ConfigError(f"feature '{name}' is one of the package's own; choose another name")
     if not callable(function):
         raise ConfigError(f"feature '{name}': {function!r} is no function; pass one of (events, cutoff)")
     if not isinstance(sentence, str) or not sentence.strip():
@@ -160,6 +182,8 @@ def registered(name: str) -> UserFeature:
     ConfigError
         If there is none.
     """
+    if name in OWN:
+        return OWN[name]
     if name not in _REGISTERED:
         raise ConfigError(
             f"feature '{name}' is a function that this process does not know; register it before, with "
@@ -220,12 +244,18 @@ def fill_custom(
     first, stop = (int(row_starts[customer]) for customer in customers)
     found = np.empty((stop - first, len(features)), np.float64)
     past = _Past(plan, block, customers)
-    for customer in range(*customers):
+    asked = [(column, one) for column, one in enumerate(features) if not isinstance(one, OwnFeature)]
+    for customer in range(*customers) if asked else ():
         for snapshot in range(row_starts[customer], row_starts[customer + 1]):
             cutoff = int(cutoffs[snapshot])
             events = past.before(customer, cutoff)
-            for column, one in enumerate(features):
+            for column, one in asked:
                 found[snapshot - first, column] = _value(one, events, block.customers[customer], cutoff)
+    if len(asked) < len(features):
+        own = overdue(plan, block, customers, row_starts, cutoffs)
+        for column, one in enumerate(features):
+            if isinstance(one, OwnFeature):
+                found[:, column] = own[:, one.column]
     begin = len(plan.aggregates)
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite there, as for every other feature
         out[rows[first:stop] if len(rows) else slice(first, stop), begin : begin + len(features)] = found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,17 @@ from cxml.features.frame import JourneyFeatures
 from cxml.files import write_aside
 from cxml.journeys.block import known_before
 from cxml.journeys.canonical import literal
+from cxml.journeys.ingest import batches_of
 from cxml.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    import pyarrow
+
+    from cxml.features.plan import FeaturePlan
     from cxml.journeys.log import JourneyLog
+
+#: Rows that are put in order and written at a time.
+_BATCH_ROWS = 50_000
 
 
 def feature_frame(
@@ -90,7 +97,7 @@ def write_features(
                     _frame_of(part, features, cutoffs).to_parquet(aside, index=False, compression="zstd")
             advance(part.n_customers)
     with progress.step("put in order") as _, write_aside(out) as aside:
-        n_rows = _sort_files(folder, aside, as_csv=is_csv)
+        n_rows = _sort_files(folder, aside, features.plan_, as_csv=is_csv)
     shutil.rmtree(folder)
     return n_rows
 
@@ -116,12 +123,37 @@ def _key(log: JourneyLog, features: JourneyFeatures, cutoffs: Sequence[int]) -> 
     return digest.hexdigest()[:12]
 
 
-def _sort_files(folder: Path, out: Path, *, as_csv: bool) -> int:
+def _sort_files(folder: Path, out: Path, plan: FeaturePlan, *, as_csv: bool) -> int:
     """Put the rows of all parts in order, within bounds of memory."""
     import duckdb
 
-    kind = "csv, header" if as_csv else "parquet, compression zstd"
     with duckdb.connect(config={"temp_directory": str(folder), "memory_limit": "500MB"}) as con:
         con.execute("set TimeZone = 'UTC'")
         rows = f"select * from read_parquet({literal(str(folder / '*.parquet'))}) order by cutoff, customer_id"
-        return int(con.execute(f"copy ({rows}) to {literal(str(out))} (format {kind})").fetchall()[0][0])
+        if as_csv:
+            return int(con.execute(f"copy ({rows}) to {literal(str(out))} (format csv, header)").fetchall()[0][0])
+        return _write_like_parts(batches_of(con.sql(rows), _BATCH_ROWS), next(folder.glob("*.parquet")), out, plan)
+
+
+def _write_like_parts(batches: Iterable[pyarrow.RecordBatch], part: Path, out: Path, plan: FeaturePlan) -> int:
+    """Write batches with the types of a part: DuckDB makes plain texts of categories."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    schema, n_rows = pq.read_schema(part), 0
+    words = {name: pa.array(plan.categories(name), pa.string()) for name in plan.categorical}
+
+    def typed(name: str, column: pa.Array) -> pa.Array:
+        kind = schema.field(name).type
+        if name not in words:
+            return column.cast(kind)
+        codes = pc.index_in(column.cast(pa.string()), words[name]).cast(kind.index_type)
+        return pa.DictionaryArray.from_arrays(codes, words[name].cast(kind.value_type))
+
+    with pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for batch in batches:
+            columns = [typed(name, batch.column(name)) for name in schema.names]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+            n_rows += batch.num_rows
+    return n_rows

@@ -18,6 +18,8 @@ from cxml.features.catalogue import check_families
 from cxml.features.learn import Choice, learn_plan
 from cxml.features.matrix import fill_matrix
 from cxml.features.meaning import describe_columns
+from cxml.features.outcomes import Known
+from cxml.features.plan import FeaturePlan
 from cxml.features.spec import Aggregate
 from cxml.journeys.block import Coded, CustomerTable, EventBlock
 from cxml.times import Duration, parse_instant
@@ -50,6 +52,8 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         mappings with ``statistic``, ``what`` and ``window``.
     custom : sequence of str
         User features registered with `cxml.features.custom.register_feature`.
+    interventions : sequence of str
+        Touchpoints that are actions of yours to keep customers, where the journeys name none.
     surveys : sequence of str
         Touchpoints that carry a score.
     scale : (float, float), optional
@@ -63,6 +67,8 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         What was learned: the columns and the vocabularies.
     n_features_out_ : int
         How many columns.
+    notes_ : list of str
+        What the families look at and the log does not hold, a line each.
 
     Examples
     --------
@@ -83,6 +89,7 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         families: Sequence[str] = ("basic",),
         columns: Sequence[str | Aggregate | Mapping[str, Any]] = (),
         custom: Sequence[str] = (),
+        interventions: Sequence[str] = (),
         surveys: Sequence[str] = (),
         scale: tuple[float, float] | None = None,
         n_jobs: int | None = None,
@@ -92,6 +99,7 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.families = families
         self.columns = columns
         self.custom = custom
+        self.interventions = interventions
         self.surveys = surveys
         self.scale = scale
         self.n_jobs = n_jobs
@@ -112,7 +120,9 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         choice = Choice.from_config(config)
         return cls(**{part.name: getattr(choice, part.name) for part in fields(choice)})
 
-    def fit(self, log: JourneyLog, until: Any = None) -> JourneyFeatures:
+    def fit(
+        self, log: JourneyLog, until: Any = None, *, outcomes: Mapping[str, Known] | None = None
+    ) -> JourneyFeatures:
         """Learn which values and measures there are, from what was known before ``until``.
 
         Parameters
@@ -122,6 +132,9 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         until : moment, optional
             Read as `cxml.times.parse_instant` does, e.g. ``"2024-06-30"``; the end of training. Default: all of
             the log.
+        outcomes : mapping of str to Known, optional
+            What became of customers, by target, for likeness and peers; see `cxml.features.outcomes`. Only what was
+            known before ``until`` counts.
 
         Returns
         -------
@@ -145,12 +158,39 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             families=check_families(self.families),
             columns=[_as_aggregate(column) for column in self.columns],
             custom=tuple(self.custom),
+            interventions=tuple(self.interventions),
             surveys=tuple(self.surveys),
             scale=self.scale,
         )
-        self.plan_ = learn_plan(log, choice, limit)
+        self.notes_: list[str] = []
+        self.plan_ = learn_plan(log, choice, limit, outcomes, self.notes_.append)
         self.n_features_out_ = len(self.plan_.columns)
         return self
+
+    @classmethod
+    def from_plan(cls, plan: FeaturePlan, n_jobs: int | None = None) -> JourneyFeatures:
+        """Make fitted features of a plan that was learned before, such as that of a saved model.
+
+        Parameters
+        ----------
+        plan : FeaturePlan
+        n_jobs : int, optional
+            Threads.
+
+        Returns
+        -------
+        JourneyFeatures
+            What it was fitted with is the plan's alone to say; its other parameters are the defaults.
+
+        Examples
+        --------
+        >>> plan = FeaturePlan((Aggregate("count", "all", "30d"),), {})
+        >>> JourneyFeatures.from_plan(plan).get_feature_names_out().tolist()
+        ['count__all__30d']
+        """
+        features = cls(n_jobs=n_jobs)
+        features.plan_, features.notes_, features.n_features_out_ = plan, [], len(plan.columns)
+        return features
 
     def transform(self, log: JourneyLog, snapshots: pd.DataFrame) -> pd.DataFrame:
         """Compute the features of each snapshot.

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxml.config import playbook_touchpoints
 from cxml.errors import ConfigError, DataError, nearest
 from cxml.features.alive import fit_alive, rhythms
 from cxml.features.annotate import fit_transitions, fit_usual_durations
 from cxml.features.annotations import ANNOTATIONS, AnnotationSettings, LikenessTable, score_bands
-from cxml.features.catalogue import FROM_OUTCOMES, Holdings, annotations_of, check_families, choose_columns
+from cxml.features.catalogue import FROM_OUTCOMES, Holdings, annotations_of, check_families, choose_columns, lacking
+from cxml.features.custom import OWN
 from cxml.features.outcomes import MOST_TOUCHPOINTS, Known, demand_outcomes, learn_likeness, learn_peers
 from cxml.features.plan import FeaturePlan
 from cxml.features.selectors import atoms
 from cxml.features.spec import OTHER, Aggregate
 from cxml.journeys.block import Coded, EventBlock
+from cxml.journeys.schema import NUMBER_COLUMNS, PROMISE, TEXT_COLUMNS
 from cxml.times import DAY_US, format_instant
 
 if TYPE_CHECKING:
@@ -42,8 +45,11 @@ FIXED_WORDS: dict[str, tuple[str, ...]] = {
     "weekday": ("fri", "mon", "sat", "sun", "thu", "tue", "wed"),
     "contact": ("no", "yes"),
     "active": ("no", "yes"),
+    "late": ("no", "yes"),
     "value_sign": ("negative", "positive", "zero"),
 }
+#: Columns of a log that annotations may need.
+_LOG_COLUMNS = frozenset({*TEXT_COLUMNS, *NUMBER_COLUMNS, "resolved", PROMISE})
 #: Columns whose values get features of their own.
 _SELECTORS: tuple[str, ...] = ("touchpoint", "channel")
 
@@ -63,7 +69,9 @@ class Choice:
     columns : sequence of Aggregate
         Columns beside those of the families.
     custom : sequence of str
-        Names of registered user features.
+        Names of registered user features, and of those in `cxml.features.custom.OWN`.
+    interventions : sequence of str
+        Touchpoints that are actions taken to keep the customer, where the journeys name none.
     surveys : sequence of str
         Touchpoints that carry a score.
     scale : (float, float), optional
@@ -75,6 +83,7 @@ class Choice:
     families: Sequence[str] = ("basic",)
     columns: Sequence[Aggregate] = ()
     custom: Sequence[str] = ()
+    interventions: Sequence[str] = ()
     surveys: Sequence[str] = ()
     scale: tuple[float, float] | None = None
 
@@ -93,21 +102,41 @@ class Choice:
         Raises
         ------
         ConfigError
-            If a family or a column does not exist.
+            If a family or a column does not exist, or a playbook that is needed cannot be read.
         """
-        survey = config.satisfaction
+        survey, names = config.satisfaction, config.features.columns
+        columns = [Aggregate.parse(name) for name in names if name not in OWN]
+        asks_for_responses = "service" in config.features.families or "response" in annotations_of(columns)
         return cls(
             windows=[str(window) for window in config.features.windows],
             max_values=config.features.max_values,
             families=check_families(config.features.families),
-            columns=[Aggregate.parse(name) for name in config.features.columns],
+            columns=columns,
+            custom=tuple(name for name in names if name in OWN),
+            interventions=tuple(config.journeys.interventions)
+            or (playbook_touchpoints(config) if asks_for_responses else ()),
             surveys=() if survey is None else (survey.touchpoint,),
             scale=None if survey is None else survey.bounds,
         )
 
 
+def needs_outcomes(choice: Choice) -> bool:
+    """Tell whether something that is wanted is learned from outcomes.
+
+    Examples
+    --------
+    >>> needs_outcomes(Choice(["30d"], families=["basic", "peers"])), needs_outcomes(Choice(["30d"]))
+    (True, False)
+    """
+    return not {*choice.families, *annotations_of(choice.columns)}.isdisjoint(FROM_OUTCOMES)
+
+
 def learn_plan(
-    log: JourneyLog, choice: Choice, until: int | None = None, outcomes: Mapping[str, Known] | None = None
+    log: JourneyLog,
+    choice: Choice,
+    until: int | None = None,
+    outcomes: Mapping[str, Known] | None = None,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> FeaturePlan:
     """Choose columns and vocabularies from the events known before ``until``.
 
@@ -122,6 +151,8 @@ def learn_plan(
     outcomes : mapping of str to Known, optional
         What became of the customers of training, by target, for the families that are learned from it. Where nothing
         is known of any, these have no columns.
+    tell : callable
+        Is told, a line each, of what families that are asked for look at and the log does not hold.
 
     Returns
     -------
@@ -172,12 +203,17 @@ def learn_plan(
         span_days=((log.last if until is None else until) - log.first) / DAY_US,
     )
     chosen = choose_columns(holdings, choice.families, choice.columns)
+    custom = _custom(holdings, choice)
     used = annotations_of(chosen)
+    notes = [*lacking(holdings, choice.families), *_silent(choice.columns, holdings)]
+    for note in notes:
+        tell(note)
     learned = (used | set(choice.families)) & set(FROM_OUTCOMES) - set(log.config.measures)  # the log's own comes first
     outcomes = demand_outcomes(outcomes, learned)
     if "likeness" in learned:
         settings = replace(settings, likeness=_likeness(log, choice, counts["touchpoint"], outcomes, until))
         if settings.likeness is None:
+            tell(_nothing_known("likeness", _end(log, until)))
             chosen = tuple(a for a in chosen if "likeness" not in annotations_of([a]))
             used = annotations_of(chosen)
     alive = _alive(log, settings, until) if any(a.statistic == "p_alive" for a in chosen) else None
@@ -186,6 +222,9 @@ def learn_plan(
             raise ConfigError(
                 "p_alive: too few customers came back before the end of training to learn it; take it out"
             )
+        if any(a.statistic == "p_alive" for a in chosen):
+            end = format_instant(_end(log, until))
+            tell(f"features: p_alive is left out: too few customers came back before {end} to learn it")
         chosen = tuple(a for a in chosen if a.statistic != "p_alive")
     plan = FeaturePlan(
         aggregates=chosen,
@@ -193,19 +232,56 @@ def learn_plan(
         stages=stages,
         attributes=attributes,
         customer_attributes=tuple(table.attributes) if table is not None else (),
-        custom=tuple(choice.custom),
+        custom=custom,
         alive=alive,
-        annotations=_needed(settings, used) if used else None,
+        annotations=_needed(settings, used) if used or set(custom) & OWN.keys() else None,
     )
     if not plan.columns and "peers" not in learned:
         raise ConfigError(
             f"no features: the log holds nothing that the families {', '.join(choice.families) or '(none)'} look at; "
             "add basic, or name columns"
+            + (f" ({'; '.join(n.removeprefix('features: ') for n in notes)})" if notes else "")
         )
     if "peers" not in learned:
         return plan
     peers_by = [name for name in (*attributes, *plan.customer_attributes) if 0 < len(counts[name]) <= choice.max_values]
-    return replace(plan, peers=learn_peers(log.block, table, plan, outcomes, peers_by, _end(log, until)))
+    if not peers_by:
+        tell(
+            "features: the family peers has no columns: of rates among peers (no attribute has from 1 to "
+            f"{choice.max_values} values)"
+        )
+        return plan
+    peers = learn_peers(log.block, table, plan, outcomes, peers_by, _end(log, until))
+    if not peers:
+        tell(_nothing_known("peers", _end(log, until)))
+    return replace(plan, peers=peers)
+
+
+def _nothing_known(family: str, until: int) -> str:
+    return f"features: the family {family} has no columns: too few outcomes were known before {format_instant(until)}"
+
+
+def _custom(log: Holdings, choice: Choice) -> tuple[str, ...]:
+    """Give the user features, and the package's own that the log is good for."""
+    is_promised = PROMISE in log.measures and bool(log.settings.promises)
+    own = tuple(OWN) if "service" in choice.families and is_promised else ()
+    asked = [name for name in choice.custom if name in OWN]
+    if asked and not log.settings.promises:
+        raise ConfigError(
+            f"feature '{asked[0]}' needs to know by what a promise is kept; name it in journeys.promises, such as "
+            "promises: [delivered]"
+        )
+    return tuple(dict.fromkeys((*choice.custom, *own)))
+
+
+def _silent(columns: Sequence[Aggregate], log: Holdings) -> Iterator[str]:
+    """Say which columns that are asked for by name have no value anywhere, for want of a column of the log."""
+    held = {*log.measures, *log.categories}
+    for column in columns:
+        for name in sorted(annotations_of([column]) - held):
+            for need in ANNOTATIONS[name].needs:
+                if need in _LOG_COLUMNS and need not in held:
+                    yield f"features: {column.name} is empty throughout: no {need}, of which {name} is told"
 
 
 def _refuse_unknown_measures(columns: Sequence[Aggregate], held: Sequence[str]) -> None:
@@ -227,6 +303,8 @@ def _annotations(
     learned = set(choice.families) - {"basic", *FROM_OUTCOMES} or annotations_of(choice.columns)
     settings = AnnotationSettings(
         contacts=tuple(log.config.contacts),
+        interventions=tuple(log.config.interventions) or tuple(choice.interventions),
+        promises=tuple(log.config.promises),
         activity=tuple(log.config.activity),
         surveys=tuple(choice.surveys),
         self_service=_self_service(some),

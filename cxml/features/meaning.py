@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cxml.features.custom import OWN
 from cxml.features.selectors import atoms
 from cxml.features.spec import CATEGORY_STATISTICS, Aggregate
+from cxml.journeys.schema import PROMISE
 
 if TYPE_CHECKING:
     from cxml.config import JourneysConfig
@@ -75,6 +77,8 @@ class Meaning:
         Touchpoints that are contacts with service.
     stages : mapping of str to str
         Touchpoint -> stage.
+    promises : sequence of str
+        Touchpoints by which a promise is kept.
 
     Examples
     --------
@@ -88,6 +92,7 @@ class Meaning:
     factors: Mapping[str, Sequence[str]] = field(default_factory=dict)
     contacts: Sequence[str] = ()
     stages: Mapping[str, str] = field(default_factory=dict)
+    promises: Sequence[str] = ()
 
     def owner(self, column: Aggregate) -> str:
         """Say who can act on a column: service, billing, logistics, marketing or product."""
@@ -95,7 +100,7 @@ class Meaning:
             return "service"
         if column.measure in ("open_cases", "oldest_open_case", "case_age", "handoff", "resolved"):
             return "service"
-        return self._vote(column, self._owner_of, "product")
+        return self._vote(column, self._owner_of, "logistics" if _is_of_promises(column) else "product")
 
     def factor(self, column: Aggregate) -> str:
         """Say what a column tells of the customer: does, feels, likes, sees, thinks or wants."""
@@ -112,6 +117,8 @@ class Meaning:
     def _touchpoints(self, column: Aggregate) -> Iterable[str]:
         if column.statistic in CATEGORY_STATISTICS:
             return
+        if _is_of_promises(column):
+            yield from self.promises
         for atom in atoms(column.condition):
             if atom.column == "touchpoint":
                 yield str(atom.value)
@@ -147,22 +154,27 @@ def describe_columns(plan: FeaturePlan, config: JourneysConfig) -> list[dict[str
     """
     owners = {str(name): touchpoints for name, touchpoints in config.owners.items()}
     factors = {str(name): touchpoints for name, touchpoints in config.factors.items()}
-    meaning = Meaning(owners, factors, config.contacts, plan.stages)
+    meaning = Meaning(owners, factors, config.contacts, plan.stages, config.promises)
     known = {aggregate.name: aggregate for aggregate in plan.aggregates}
     rows = []
     for column, sentence in plan.describe().items():
         aggregate = known.get(column)
+        like = Aggregate("last", "lateness", "1d") if column in OWN else aggregate  # whose business it is
         rows.append(
             {
                 "column": column,
                 "statistic": aggregate.statistic if aggregate else "last" if column in plan.categorical else "",
                 "window": (aggregate.window or "") if aggregate else "",
                 "sentence": sentence,
-                "factor": meaning.factor(aggregate) if aggregate else "",
-                "owner": meaning.owner(aggregate) if aggregate else "",
+                "factor": meaning.factor(like) if like else "",
+                "owner": meaning.owner(like) if like else "",
             }
         )
     return rows
+
+
+def _is_of_promises(column: Aggregate) -> bool:
+    return column.measure in (PROMISE, "lateness") or column.column == "late"
 
 
 def _found(touchpoint: str, named: Mapping[str, Sequence[str]], words: Mapping[str, tuple[str, ...]]) -> str:

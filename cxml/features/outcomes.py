@@ -97,8 +97,8 @@ def demand_outcomes(outcomes: Mapping[str, Known] | None, names: Collection[str]
     """
     if outcomes is None and names:
         raise ConfigError(
-            f"features: {' and '.join(sorted(names))} are learned from outcomes, which come with cxml train; leave "
-            "them out here, or score with a model that was trained with them"
+            f"features: {' and '.join(sorted(names))} are learned from outcomes, which a log alone does not "
+            "tell; leave them out here, give fit the outcomes, or let cxml train or cxml features do it for a project"
         )
     return outcomes or {}
 

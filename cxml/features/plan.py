@@ -14,7 +14,7 @@ from cxml.features.custom import check_name, registered
 from cxml.features.derive import extend
 from cxml.features.kernel import FIELDS, Extended, Tables
 from cxml.features.peers import PeerTable
-from cxml.features.selectors import Selector, atoms
+from cxml.features.selectors import Selector, atoms, explain_break
 from cxml.features.spec import CATEGORY_STATISTICS, FIRST_WALK_STATISTICS, MEASURE_STATISTICS, OTHER, Aggregate
 from cxml.times import Duration
 
@@ -105,7 +105,8 @@ class FeaturePlan:
             known = (*self.vocabularies[atom.column], OTHER)
             if atom.value not in known:
                 raise ConfigError(
-                    f"feature '{aggregate.name}': {atom.column} has no value '{atom.value}'{nearest(atom.value, known)}"
+                    f"feature '{aggregate.name}': {atom.column} has no value '{atom.value}'"
+                    f"{explain_break(atom) or nearest(atom.value, known)}"
                 )
 
     def _check_alive(self) -> None:

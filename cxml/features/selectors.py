@@ -29,7 +29,7 @@ Bools = NDArray[np.bool_]
 _SPECIAL = frozenset("&|!()<>'")
 _PLAIN = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _ATOM = re.compile(
-    r"([A-Za-z_]\w*)\s*(?:(<=|>=|<|>)\s*([+-]?\d+\.?\d*(?:[eE][+-]?\d+)?)|=\s*'((?:[^']|'')*)'|=([^&|!()<>']*))"
+    r"([A-Za-z_]\w*)\s*(?:(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|=\s*'((?:[^']|'')*)'|=([^&|!()<>']*))"
 )
 _SIGNS: dict[str, Callable[[NDArray[np.float64], float], Bools]] = {
     "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal,
@@ -159,7 +159,7 @@ def parse_selector(text: str) -> Selector:
     Raises
     ------
     ConfigError
-        If the text is no selector; says where it ends to be one.
+        If the text is no selector; says at which character, from 1, it ends to be one.
 
     Examples
     --------
@@ -179,6 +179,33 @@ def parse_selector(text: str) -> Selector:
         if plain:
             return Atom(plain[1], "=", plain[2])
         raise
+
+
+def explain_break(atom: Atom) -> str:
+    """Say where a value would break if it was meant as a combination.
+
+    Parameters
+    ----------
+    atom : Atom
+        One that asks for a value that there is not.
+
+    Returns
+    -------
+    str
+        A sentence behind a semicolon; empty where the value holds nothing of a combination, or would not break.
+
+    Examples
+    --------
+    >>> explain_break(parse_selector("touchpoint=call&&channel=web"))
+    "; as a combination, 'touchpoint=call&&channel=web' breaks at character 17: COLUMN=VALUE or MEASURE<NUMBER expected"
+    """
+    text = f"{atom.column}={atom.value}"
+    reader = _Reader(text)
+    try:
+        reader.whole()
+    except ConfigError:
+        return f"; as a combination, '{text}' breaks at character {reader.position + 1}: {reader.wanted} expected"
+    return ""
 
 
 def atoms(selector: Selector) -> Iterator[Atom]:
@@ -253,7 +280,7 @@ class _Reader:
     """Reads a selector from left to right."""
 
     def __init__(self, text: str) -> None:
-        self.text, self.position = text, 0
+        self.text, self.position, self.wanted = text, 0, ""
 
     def whole(self) -> Selector:
         selector = self.joined("|")
@@ -306,5 +333,7 @@ class _Reader:
             self.position += 1
 
     def fail(self, wanted: str) -> NoReturn:
-        rest = self.text[self.position :]
-        raise ConfigError(f"selector '{self.text}': expected {wanted} " + (f"at '{rest}'" if rest else "at its end"))
+        self.wanted = wanted
+        at, rest = self.position + 1, self.text[self.position :]
+        where = f"at '{rest}' (character {at})" if rest else f"at its end (character {at})"
+        raise ConfigError(f"selector '{self.text}': expected {wanted} {where}")

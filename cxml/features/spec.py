@@ -56,6 +56,7 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 _DEFAULT_STATISTICS: Mapping[str, tuple[str, ...]] = {
     "score": ("count", "mean", "min", "max", "last"),
     "resolved": ("count", "sum", "mean", "last"),
+    "promise": ("mean", "max", "last"),
 }
 _FALLBACK_STATISTICS = ("sum", "mean", "min", "max", "last")
 #: Measures whose mean by lifecycle stage is worth a column.

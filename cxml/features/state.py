@@ -18,7 +18,8 @@ from cxml.features.plan import FeaturePlan
 from cxml.features.selectors import atoms
 from cxml.journeys.block import Coded, CustomerTable, EventBlock
 from cxml.journeys.records import block_from_records
-from cxml.journeys.schema import FIRST_US, LAST_US, MISSING, NUMBER_COLUMNS, TEXT_COLUMNS, tie_order
+from cxml.journeys.schema import FIRST_US, LAST_US, MISSING, NUMBER_COLUMNS, PROMISE, TEXT_COLUMNS, tie_order
+from cxml.journeys.stamps import days_until
 from cxml.times import parse_instant
 
 Float32 = NDArray[np.float32]
@@ -26,9 +27,11 @@ CustomerId = int | str
 
 _FEWEST_PLACES = 16
 _ONE_ROW = np.array([0, 1], np.int64)
-_MEASURES = (*NUMBER_COLUMNS, "resolved")
+_MEASURES = (*NUMBER_COLUMNS, "resolved", PROMISE)
 #: Columns that are read here, each by the names it may have; all others are read as those of a record are.
-_MOMENTS = {"timestamp": ("time", "timestamp"), "available_at": ("available_at", "known")}
+_MOMENTS = {
+    "timestamp": ("time", "timestamp"), "available_at": ("available_at", "known"), "promised": ("promised",),
+}  # fmt: skip
 _READ_HERE = {"sequence", *(name for names in _MOMENTS.values() for name in names)}
 #: Stands in a record for the time, which is read here.
 _SOME_TIME = "1970-01-01T00:00:00Z"
@@ -94,9 +97,10 @@ class CustomerState:
         own_measures, own_attributes = _further_columns(plan, events)
         self._measures = tuple(dict.fromkeys((*measures, *own_measures)))
         self._attributes = tuple(dict.fromkeys((*attributes, *own_attributes)))
-        self._known_names = {"customer_id", *_READ_HERE, *tie_order(self._measures, self._attributes)}
+        order = tie_order(self._measures, self._attributes)
+        self._known_names = {"customer_id", *_READ_HERE, *order} - {PROMISE}
         self._ids = _ids("" if self._id is None else self._id)
-        self._events = _Events(events, tie_order(self._measures, self._attributes))
+        self._events = _Events(events, order)
         self._block = self._events.block(self._ids)
         self._lock = Lock()
 
@@ -112,8 +116,8 @@ class CustomerState:
         ----------
         event : mapping of str to object
             Canonical columns: ``time`` (or ``timestamp``; UTC microseconds, or a datetime with a zone), ``touchpoint``,
-            and whatever else there is: categories, measures, ``sequence``, and when the event became known as
-            ``available_at`` (or ``known``). What is missing or None is null.
+            and whatever else there is: categories, measures, ``sequence``, when the event became known as
+            ``available_at`` (or ``known``), and the moment promised as ``promised``. What is missing or None is null.
 
         Raises
         ------
@@ -162,6 +166,9 @@ class CustomerState:
             what = "is missing" if row["timestamp"] == MISSING else f"{row['timestamp']} is outside 1900 to 2200"
             raise DataError(f"event: time {what}; give UTC microseconds, or a datetime with a zone")
         row["sequence"] = _whole("sequence", event.get("sequence"))
+        promised = row.pop("promised")
+        if promised != MISSING:
+            row[PROMISE] = days_until(np.array([promised]), np.array([row["timestamp"]]))[0]
         record = {name: value for name, value in event.items() if name not in _READ_HERE}
         block = block_from_records([record | {"timestamp": _SOME_TIME}], {}, self._measures, self._attributes)
         if "customer_id" in record and self._id is not None and str(block.customers[0]) != str(self._id):

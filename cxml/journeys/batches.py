@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from cxml.errors import ConfigError
 from cxml.journeys.block import Coded, Int32, Int64
 from cxml.journeys.canonical import CanonicalSelect
-from cxml.journeys.schema import MISSING
+from cxml.journeys.schema import MISSING, PROMISE, STAMP_COLUMNS
 from cxml.journeys.shuffle import is_plain_integer
-from cxml.journeys.stamps import local_to_utc
+from cxml.journeys.stamps import days_until, local_to_utc
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_STAMPS = ("timestamp", "available_at", "valid_from")
 
 
 #: Takes the good rows of a batch: texts as Arrow dictionaries, integers and floats as NumPy arrays.
@@ -111,7 +109,10 @@ def add_batch(
     if not is_good.all():
         batch = batch.filter(pa.array(is_good))
     if batch.num_rows:
-        keep({name: _column(name, batch, select, zone) for name in select.columns})
+        columns = {name: _column(name, batch, select, zone) for name in select.columns}
+        if "promised" in columns:
+            columns[PROMISE] = days_until(columns.pop("promised"), columns["timestamp"])
+        keep(columns)
     return n_wanted
 
 
@@ -124,7 +125,7 @@ def _column(name: str, batch: pa.RecordBatch, select: CanonicalSelect, zone: str
     if pa.types.is_floating(array.type):
         return array.to_numpy(zero_copy_only=False)
     values = _filled(array, MISSING).to_numpy(zero_copy_only=False)
-    if name in _STAMPS and select.naive[name] != "none":
+    if name in STAMP_COLUMNS and select.naive[name] != "none":
         return _to_utc(name, values, batch, select, zone)
     return values
 

@@ -12,6 +12,7 @@ from cxml.journeys.schema import (
     NO,
     NUMBER_COLUMNS,
     NUMBER_PATTERN,
+    STAMP_COLUMNS,
     STAMP_PATTERN,
     WHOLE_PATTERN,
     YES,
@@ -83,7 +84,7 @@ class CanonicalSelect:
         The statement. Every column it returns is called ``cxml:`` and something, which no source column is.
     columns : tuple of str
         Canonical columns it returns, in fixed order; beside them ``cxml:reason`` and where asked for ``cxml:wanted``
-        and ``cxml:raw``, and for stamps written as text ``cxml:naive timestamp`` and ``cxml:naive available_at``.
+        and ``cxml:raw``, and for stamps written as text ``cxml:naive timestamp`` and so on.
     reasons : tuple of str
         ``cxml:reason`` is 0 for a good row, else 1 + the index of its reason here.
     naive : dict of str to str
@@ -219,7 +220,7 @@ def canonical_select(
     aliases = {name: _alias(name) for name in parts}
     selected = [f"{part.value} as {aliases[name]}" for name, part in parts.items()]
     naive: dict[str, str] = {}
-    for name in ("timestamp", "available_at", "valid_from"):
+    for name in STAMP_COLUMNS:
         if name in parts:
             naive[name] = {"true": "all", "false": "none"}.get(parts[name].naive, "some")
             if naive[name] == "some":
@@ -269,7 +270,7 @@ def _expression(name: str, column: str, type_name: str, measures: Sequence[str],
         raise DataError(f"{where}: is of type {type_name}, which cannot be {name}. Take it apart in a 'query'.")
     if name == "customer_id":
         return _customer(column, kind)
-    if name in ("timestamp", "available_at", "valid_from"):
+    if name in STAMP_COLUMNS:
         return _stamp(name, column, kind, type_name, where)
     if name == "sequence":
         return _whole(name, column, kind)

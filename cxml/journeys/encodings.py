@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
 from cxml.errors import DataError
+from cxml.journeys.spill import make_folder, remove_folder
 
 #: Longer marks first: that of UTF-16 begins that of UTF-32.
 _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"} | {
@@ -43,7 +43,9 @@ def as_utf8(file: Path, encoding: str | None, stack: ExitStack) -> Path:
     name = codecs.lookup(encoding).name if encoding else _marked(file)
     if name in _UTF8:
         return file
-    copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cxml-"))) / "text"
+    folder, lock = make_folder()
+    stack.callback(remove_folder, folder, lock)
+    copy = folder / "text"
     decoder, n_read = codecs.getincrementaldecoder(name)(), 0
     with pa.input_stream(str(file), compression="detect") as source, copy.open("wb") as target:
         try:

@@ -18,7 +18,7 @@ from cxml.journeys.canonical import FOREIGN, MALFORMED, CanonicalSelect, RowRule
 from cxml.journeys.clean import CleanFile, column_names, read_clean_parquet
 from cxml.journeys.formats import Relation, find_files, malformed_lines, refusing
 from cxml.journeys.quality import SourceReport
-from cxml.journeys.schema import NUMBER_COLUMNS, TEXT_COLUMNS
+from cxml.journeys.schema import NUMBER_COLUMNS, STAMP_COLUMNS, TEXT_COLUMNS
 from cxml.journeys.shuffle import Shuffle
 from cxml.journeys.sources import open_source
 from cxml.journeys.stamps import check_zone, utc_to_local
@@ -143,7 +143,7 @@ def _read_clean_files(
 ) -> dict[str, int]:
     """Read those Parquet files of a source in which every row is good; give their rows."""
     kind, files = find_files(source.path or "", folder, source.format)
-    attributes = tuple(layout.texts - {"customer_id", "timestamp", "available_at", *TEXT_COLUMNS})
+    attributes = tuple(layout.texts - {"customer_id", *STAMP_COLUMNS, *TEXT_COLUMNS})
     read: dict[str, int] = {}
     for file in files if kind == "parquet" else []:
         names = column_names(file)
@@ -198,7 +198,7 @@ def _read_relation(
     _need_zone(first, zone, found, _name(relation))
     bad, n_read, position = BadRows(), 0, 1
     take = (lambda columns: keep.add(keep.split(columns))) if isinstance(keep, Shuffle) else keep
-    for batch in _stream(con.sql(first.sql)):
+    for batch in batches_of(con.sql(first.sql), _BATCH_ROWS):
         n_read += add_batch(batch, first, zone, position, relation.file, take, bad)
         position += batch.num_rows
         advance(batch.num_rows)
@@ -210,10 +210,11 @@ def _read_relation(
     return bad, n_read
 
 
-def _stream(relation: Any) -> Any:
+def batches_of(relation: Any, n_rows: int) -> Any:
+    """Give the rows of a DuckDB relation as Arrow batches of at most so many."""
     if hasattr(relation, "to_arrow_reader"):
-        return relation.to_arrow_reader(_BATCH_ROWS)
-    return relation.fetch_record_batch(_BATCH_ROWS)  # its name before DuckDB 1.5
+        return relation.to_arrow_reader(n_rows)
+    return relation.fetch_record_batch(n_rows)  # its name before DuckDB 1.5
 
 
 def _need_zone(select: CanonicalSelect, zone: str | None, found: Mapping[str, str], where: str) -> None:

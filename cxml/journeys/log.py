@@ -19,7 +19,8 @@ from cxml.config import JourneysConfig
 from cxml.errors import DataError
 from cxml.journeys.block import Coded, CustomerTable, EventBlock, Int64
 from cxml.journeys.quality import QualityReport
-from cxml.times import format_instant, parse_instant
+from cxml.journeys.schema import PROMISE
+from cxml.times import DAY_US, format_instant, parse_instant
 
 if TYPE_CHECKING:
     import pandas
@@ -352,6 +353,9 @@ class JourneyLog:
         columns |= block.measures
         if block.known is not None:
             columns["available_at"] = pd.to_datetime(block.known, unit="us", utc=True)
+        if PROMISE in columns:
+            ahead = pd.Series(np.rint(columns[PROMISE] * DAY_US)).astype("Int64")
+            columns["promised"] = pd.to_datetime((block.time + ahead), unit="us", utc=True).array
         known = [name for name in self.config.columns if name in columns]
         return pd.DataFrame({name: columns[name] for name in known})
 

@@ -47,6 +47,8 @@ def read_journeys(
     stages: Mapping[str, Sequence[str]] | None = None,
     activity: Sequence[str] = (),
     contacts: Sequence[str] = (),
+    interventions: Sequence[str] = (),
+    promises: Sequence[str] = (),
     duplicates: Literal["keep", "drop_exact"] = "keep",
     memory_limit: str | int | None = None,
     customers: CustomersConfig | CustomerTable | Mapping[str, Any] | None = None,
@@ -81,6 +83,9 @@ def read_journeys(
         Lifecycle stage -> touchpoints.
     activity, contacts : sequence of str
         Touchpoints that count as being active, and as contacts with service.
+    interventions, promises : sequence of str
+        Touchpoints that are actions of yours to keep customers, and those by which a promise is kept, such as a
+        delivery; the promised time is the column ``promised``.
     duplicates : {"keep", "drop_exact"}
         What to do with rows that equal another in every canonical column.
     memory_limit : str or int, optional
@@ -124,7 +129,8 @@ def read_journeys(
     settings: dict[str, Any] = {
         "timezone": timezone, "measures": list(measures), "attributes": list(attributes), "where": where,
         "stages": {stage: list(names) for stage, names in (stages or {}).items()}, "activity": list(activity),
-        "contacts": list(contacts), "duplicates": duplicates, "memory_limit": memory_limit,
+        "contacts": list(contacts), "interventions": list(interventions), "promises": list(promises),
+        "duplicates": duplicates, "memory_limit": memory_limit,
     }  # fmt: skip
     config, inputs = _config_and_inputs(sources, dict(columns or {}), settings)
     if (score_scale is None) != (survey is None):
@@ -235,7 +241,7 @@ def _quality(
 ) -> QualityReport:
     facts, touchpoints = events.facts, events.touchpoints
     words = {f"stages.{stage}": names for stage, names in config.stages.items()}
-    words |= {"activity": config.activity, "contacts": config.contacts}
+    words |= {name: getattr(config, name) for name in ("activity", "contacts", "interventions", "promises")}
     return QualityReport(
         sources=tuple(one.report for one in ingested),
         rows_kept=int(facts.counts.sum()),

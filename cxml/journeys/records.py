@@ -25,13 +25,14 @@ from cxml.journeys.schema import (
     NO,
     NUMBER_PATTERN,
     PLAIN_INTEGER_PATTERN,
+    PROMISE,
     STAMP_PATTERN,
     TEXT_COLUMNS,
     WHOLE_PATTERN,
     YES,
     tie_order,
 )
-from cxml.journeys.stamps import check_zone, local_to_utc
+from cxml.journeys.stamps import check_zone, days_until, local_to_utc
 
 _STAMP, _NUMBER, _WHOLE = re.compile(STAMP_PATTERN), re.compile(NUMBER_PATTERN), re.compile(WHOLE_PATTERN)
 _NAIVE_EPOCH = dt.datetime(1970, 1, 1)
@@ -86,14 +87,18 @@ def block_from_records(
         raise DataError("no records: a journey has at least one event")
     zone = None if timezone is None else check_zone(timezone)
     order = tie_order(measures, attributes)
-    values = {name: _values(records, columns.get(name, (name,))) for name in ("customer_id", "timestamp", *order)}
+    written = ("customer_id", "timestamp", "promised", *(name for name in order if name != PROMISE))
+    values = {name: _values(records, columns.get(name, (name,))) for name in written}
     time = _times("timestamp", values.pop("timestamp") or [None] * len(records), zone)
     customers = _customer(values.pop("customer_id"))
     if values["touchpoint"] is None:
         values["touchpoint"] = [None] * len(records)
     present = {name: column for name, column in values.items() if column is not None}
     read = {name: _reader(name, attributes, zone)(name, column) for name, column in present.items()}
-    position = _total_order(time, [read[name] for name in order if name in read])
+    if "promised" in read:
+        read[PROMISE] = days_until(read["promised"], time)
+    read = {name: read[name] for name in order if name in read}
+    position = _total_order(time, list(read.values()))
     return _block(customers, time, read, position)
 
 
@@ -113,7 +118,7 @@ def _values(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[
 def _reader(name: str, attributes: Sequence[str], zone: str | None) -> Callable[[str, list[Any]], Any]:
     if name in TEXT_COLUMNS or name in attributes:
         return _texts
-    if name == "available_at":
+    if name in ("available_at", "promised"):
         return lambda field, values: _times(field, values, zone)
     if name == "sequence":
         return _wholes

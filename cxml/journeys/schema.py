@@ -8,8 +8,14 @@ from collections.abc import Iterable
 TEXT_COLUMNS = ("touchpoint", "channel", "case_id")
 #: Numeric canonical columns, in the order that breaks ties.
 NUMBER_COLUMNS = ("value", "duration", "score")
+#: Columns that are moments, in sources and side tables.
+STAMP_COLUMNS = ("timestamp", "available_at", "promised", "valid_from")
+#: The measure that the column ``promised``, a moment, is read as: days from the event to it.
+PROMISE = "promise"
 #: Order of the canonical columns behind customer and timestamp; measures and attributes follow.
-TIE_ORDER = ("sequence", "touchpoint", "channel", "value", "duration", "score", "case_id", "resolved", "available_at")
+TIE_ORDER = (
+    "sequence", "touchpoint", "channel", "value", "duration", "score", "case_id", "resolved", "available_at", "promise",
+)  # fmt: skip
 
 #: Stands for a missing value in integer columns; sorts before every value.
 MISSING = -(2**63)
@@ -42,6 +48,6 @@ def tie_order(measures: Iterable[str], attributes: Iterable[str]) -> tuple[str, 
     Examples
     --------
     >>> tie_order(["length"], ["level"])[-3:]
-    ('available_at', 'length', 'level')
+    ('promise', 'length', 'level')
     """
     return (*TIE_ORDER, *measures, *attributes)

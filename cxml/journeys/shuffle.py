@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 import threading
 import weakref
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from cxml.errors import DataError
 from cxml.journeys.block import Int32, Int64
 from cxml.journeys.schema import MISSING, PLAIN_INTEGER_PATTERN
+from cxml.journeys.spill import make_folder, remove_folder
 
 #: Parts a log is cut into: small enough for a core's cache with some ten million events.
 N_PARTS = 64
@@ -296,8 +296,8 @@ class Shuffle:
 
     def _spill_chunks(self) -> None:
         if self._spill is None:
-            self._spill = Path(tempfile.mkdtemp(prefix="cxml-", dir=self.folder))
-            weakref.finalize(self, shutil.rmtree, self._spill, ignore_errors=True)
+            self._spill, lock = make_folder(self.folder)
+            weakref.finalize(self, remove_folder, self._spill, lock)
             for path in self._files():
                 path.touch()
             if self._mark is not None:

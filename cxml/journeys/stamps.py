@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo, available_timezones
 import numpy as np
 
 from cxml.errors import ConfigError, nearest
-from cxml.journeys.block import Int64
-from cxml.journeys.schema import FIRST_US, LAST_US
+from cxml.journeys.block import Float64, Int64
+from cxml.journeys.schema import FIRST_US, LAST_US, MISSING
 from cxml.times import DAY_US, SECOND_US
 
 _EPOCH = dt.datetime(1970, 1, 1)
@@ -107,6 +107,28 @@ def _offset(info: ZoneInfo, local: int) -> int:
     moment = (_EPOCH + dt.timedelta(microseconds=local)).replace(tzinfo=info)
     offset = moment.utcoffset()
     return 0 if offset is None else offset // dt.timedelta(microseconds=1)
+
+
+def days_until(moment: Int64, time: Int64) -> Float64:
+    """Give the days from each event to a moment it speaks of.
+
+    Parameters
+    ----------
+    moment, time : int64 arrays of shape (n,)
+        UTC microseconds; the moment may be missing.
+
+    Returns
+    -------
+    float64 array of shape (n,)
+        Negative where the moment comes first, NaN where it is missing.
+
+    Examples
+    --------
+    >>> days_until(np.array([3 * DAY_US, MISSING]), np.array([DAY_US, 0]))
+    array([ 2., nan])
+    """
+    there = moment != MISSING
+    return np.where(there, (np.where(there, moment, time) - time) / DAY_US, np.nan)
 
 
 def utc_to_local(us: int, zone: str) -> int:

@@ -43,12 +43,16 @@ def test_features_and_scores_are_the_same(shop: Path, tmp_path: Path) -> None:
         ]
         assert names[0] == names[1]
     one, other = (pd.read_parquet(tmp_path / f"{i}.parquet") for i in (0, 1))
-    pd.testing.assert_frame_equal(one, other, check_dtype=False, check_categorical=False)
+    pd.testing.assert_frame_equal(one, other)
+    assert isinstance(other["last__plan"].dtype, pd.CategoricalDtype)
+    assert pq.read_schema(tmp_path / "0.parquet").equals(pq.read_schema(tmp_path / "1.parquet"), check_metadata=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.csv", "0.parquet", "1.csv", "1.parquet"]
     usual.train(out=tmp_path / "model", track=False)
     assert small.read().events.on_disk, "training is what asks for all events at once"
     scores = [project.score(tmp_path / "model", cutoff="2023-12-01").table for project in (usual, small)]
     assert scores[0].equals(scores[1])
+    small.train(out=tmp_path / "other", track=False)
+    assert (tmp_path / "other" / "model.json").read_bytes() == (tmp_path / "model" / "model.json").read_bytes()
 
 
 def test_an_export_that_was_killed_goes_on_with_the_part_it_was_at(

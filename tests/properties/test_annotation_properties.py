@@ -1,14 +1,27 @@
 """Laws of the annotations, on random journeys: they equal the naive reference bit for bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from reference_annotations import DAY_US, REFERENCES, Step, block_of_steps, reference_annotation, reference_due
+from reference_annotations import (
+    DAY_US,
+    REFERENCES,
+    Step,
+    block_of_steps,
+    reference_annotation,
+    reference_due,
+    reference_overdue,
+)
 
 from cxml.features.annotate import annotate, fit_transitions, fit_usual_durations
 from cxml.features.annotations import ANNOTATIONS, AnnotationSettings, LikenessTable, TransitionTable
 from cxml.features.folds import N_FOLDS
+from cxml.features.matrix import fill_matrix
+from cxml.features.plan import FeaturePlan
+from cxml.features.promises import OVERDUE
 from cxml.journeys.block import slice_block
 
 MINUTE_US = DAY_US // 1440
@@ -26,6 +39,7 @@ SETTINGS = AnnotationSettings(
     transitions=("call>play", "play>call", "a>b>c", "never>seen"),
     surprise=TransitionTable(("call", "play"), ((-1.0, -2.0, -2.0), (-0.5, -3.0, -2.5), (-1.1, -1.2, -1.3))),
     usual_duration={"call": 60.0, "": 7.0},
+    promises=("play", "c"),
     likeness=LikenessTable(
         ("call", "play"), (((0.5, -0.2, 0.1), (0.3, 0.0, -0.1), (-0.7, 0.2, 0.4), (0.9, -0.9, 0.0)),) * N_FOLDS
     ),
@@ -59,6 +73,7 @@ def journeys(draw, late=None):
                 value=numbers,
                 duration=numbers,
                 score=numbers,
+                promise=st.sampled_from([float("nan"), float("nan"), -1.0, 0.0, 0.5, 1.0, 3.0]),
                 late=lateness if late else st.just(0),
             ),
             max_size=20,
@@ -159,9 +174,10 @@ def test_annotations_apart_are_like_annotations_together(people):
 
 
 @few_examples
-@given(people, st.sets(st.sampled_from(["channel", "case_id", "resolved", "value", "duration", "score"])))
+@given(people, st.sets(st.sampled_from(["channel", "case_id", "resolved", "value", "duration", "score", "promise"])))
 def test_a_column_that_is_not_there_is_like_one_without_values(people, lacking):
-    blanks = {name: float("nan") if name in ("resolved", "value", "duration", "score") else None for name in lacking}
+    numbers = ("resolved", "value", "duration", "score", "promise")
+    blanks = {name: float("nan") if name in numbers else None for name in lacking}
     blank = [[Step(**{**vars(step), **blanks}) for step in steps] for steps in people]
     one, other = everything(people, without=lacking), everything(blank)
     for name in ANNOTATIONS:
@@ -223,6 +239,28 @@ def test_what_is_learned_does_not_depend_on_the_blocks(people):
     whole, parts = [block_of_all(people)], [block_of_all([steps]) for steps in people]
     assert fit_transitions(whole) == fit_transitions(parts)
     assert fit_usual_durations(whole) == fit_usual_durations(parts)
+
+
+@few_examples
+@given(people)
+def test_where_nothing_keeps_promises_each_event_keeps_its_own(people):
+    chosen = replace(SETTINGS, promises=())
+    found = annotate(block_of_all(people), ["lateness", "late"], chosen)
+    for name in ("lateness", "late"):
+        expected = [value for steps in people for value in reference_annotation(name, steps, chosen)]
+        np.testing.assert_array_equal(said(found, name), expected)
+
+
+@few_examples
+@given(people, st.lists(moments, min_size=1, max_size=4).map(sorted))
+@example([[Step(0, promise=2.0), Step(3 * DAY_US, "play")]], [2 * DAY_US, 2 * DAY_US + 1, 3 * DAY_US, 3 * DAY_US + 1])
+@example([[Step(0, promise=1.0, case_id="1"), Step(0, promise=2.0)], [Step(0, promise=1.0)]], [9 * DAY_US])
+def test_what_is_overdue_equals_the_naive_reference(people, at):
+    plan = FeaturePlan((), {}, custom=tuple(OVERDUE), annotations=SETTINGS)
+    row_starts = np.arange(len(people) + 1) * len(at)
+    found = fill_matrix(plan, block_of_all(people), row_starts, np.array(at * len(people), np.int64))
+    expected = [reference_overdue(steps, cutoff, SETTINGS) for steps in people for cutoff in at]
+    np.testing.assert_array_equal(found, np.array(expected, np.float32))
 
 
 def test_every_annotation_has_a_reference():

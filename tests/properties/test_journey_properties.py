@@ -15,7 +15,7 @@ from cxml.journeys.records import block_from_records
 
 COLUMNS = (
     "customer_id", "timestamp", "sequence", "touchpoint", "channel", "value", "duration", "score", "case_id",
-    "resolved", "available_at", "length", "level",
+    "resolved", "available_at", "promised", "length", "level",
 )  # fmt: skip
 SETTINGS: dict[str, Any] = {"measures": ["length"], "attributes": ["level"], "timezone": "America/New_York"}
 
@@ -38,6 +38,7 @@ event = st.fixed_dictionaries(
         "case_id": texts,
         "resolved": st.one_of(st.none(), st.sampled_from(["yes", "No", "1", "false", ""])),
         "available_at": st.one_of(st.none(), moments),
+        "promised": st.one_of(st.none(), moments),
         "length": st.one_of(st.none(), st.sampled_from(["1", "1.0", "2e3", "", "nan"])),
         "level": texts,
     }

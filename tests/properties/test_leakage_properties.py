@@ -16,6 +16,7 @@ from cxml.features.folds import N_FOLDS
 from cxml.features.leakage import TAMPERINGS, _tamper_events, _tamper_table, _widen, _widen_events, check_leakage
 from cxml.features.peers import PeerTable
 from cxml.features.plan import FeaturePlan
+from cxml.features.promises import OVERDUE
 from cxml.features.spec import STATISTICS, Aggregate
 from cxml.journeys.block import Coded, CustomerTable
 
@@ -39,6 +40,7 @@ PLAN = FeaturePlan(
     customer_attributes=("plan",),
     alive=ALIVE,
     annotations=SETTINGS,
+    custom=tuple(OVERDUE),
     peers=(
         PeerTable("plan", "churn", (SUMMER - DAY_US, SUMMER), (((0.1, 0.2, 0.3, 0.4), (0.5, 0.6, 0.7, 1)),) * N_FOLDS),
         PeerTable("channel", "score", (SUMMER,), (((1.0, 2.0, 3.0, 4.0, 5.0),),) * N_FOLDS),

@@ -12,6 +12,7 @@ from cxml.features.annotations import AnnotationSettings
 from cxml.features.custom import register_feature
 from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
+from cxml.features.promises import OVERDUE
 from cxml.features.spec import Aggregate
 from cxml.features.state import CustomerState
 from cxml.journeys.block import Coded, CustomerTable, EventBlock
@@ -21,13 +22,14 @@ NUMBERS = ("value", "duration", "score", "resolved", "length")
 #: The total order, as the design has it: time, sequence, the canonical columns, then further measures and attributes.
 ORDER = (
     "time", "sequence", "touchpoint", "channel", "value", "duration", "score", "case_id", "resolved", "available_at",
-    "length", "level",
+    "promised", "length", "level",
 )  # fmt: skip
 VOCABULARIES = {"touchpoint": ("call", "play"), "channel": ("web",), "level": ("gold", "silver"), "region": ("n", "s")}
 STAGES = {"call": "support", "play": "usage"}
 ANNOTATIONS = AnnotationSettings(
-    contacts=("call", "chat"), interventions=("offer",), activity=("play",), repeat_within="2d", respond_within="3d"
-)
+    contacts=("call", "chat"), interventions=("offer",), activity=("play",), repeat_within="2d", respond_within="3d",
+    promises=("play", "größe"),
+)  # fmt: skip
 PLAIN = (
     "tenure_days", "days_since__touchpoint=call", "days_since__touchpoint=other", "count__all__1d",
     "count__stage=support__7d", "count__touchpoint=other__7d", "distinct__touchpoint__7d",
@@ -41,7 +43,7 @@ PLAIN = (
 ANNOTATED = (
     "mean__gap__7d", "sum__repeat_contact__7d", "mean__first_contact_resolved__7d", "last__open_cases__7d",
     "last__case_age__7d", "last__handoff__7d", "mean__response__7d", "count__previous=call__7d", "max__loop__7d",
-    "max__session_position__7d",
+    "max__session_position__7d", "mean__lateness__7d", "ever__late=yes", "sum__promise__7d",
 )  # fmt: skip
 
 
@@ -59,13 +61,18 @@ register_feature("order_of_everything", order_of_everything, "Something of every
 def plan_of(names, vocabularies=VOCABULARIES, **parts):
     return FeaturePlan(
         tuple(map(Aggregate.parse, names)), vocabularies, STAGES, ("level",), ("region",), alive=(0.2, 4, 0.8, 2.4),
-        custom=("order_of_everything",), **parts,
+        **{"custom": ("order_of_everything",), **parts},
     )  # fmt: skip
 
 
 PLANS = {
     "plain": plan_of(PLAIN),
-    "annotated": plan_of((*PLAIN, *ANNOTATED), VOCABULARIES | {"previous": ("call",)}, annotations=ANNOTATIONS),
+    "annotated": plan_of(
+        (*PLAIN, *ANNOTATED),
+        VOCABULARIES | {"previous": ("call",), "late": ("no", "yes")},
+        annotations=ANNOTATIONS,
+        custom=("order_of_everything", *OVERDUE),
+    ),
 }
 few_examples = settings(deadline=None, max_examples=60)
 
@@ -86,6 +93,7 @@ def journeys(lateness):
         **{name: numbers for name in NUMBERS if name != "resolved"},
         "resolved": st.sampled_from([0, 1, None]),
         "late": lateness,
+        "promised": st.one_of(st.none(), moments),
     }
     event = st.fixed_dictionaries(
         {"time": moments, "touchpoint": st.sampled_from(texts["touchpoint"])}, optional=optional
@@ -119,8 +127,15 @@ def batch(events, customer=7):
         time=time,
         known=known if (known > time).any() else None,
         categories={name: coded([e.get(name) for e in events]) for name in TEXTS},
-        measures={m: np.array([np.nan if e.get(m) is None else e[m] for e in events], np.float64) for m in NUMBERS},
+        measures={m: np.array([np.nan if e.get(m) is None else e[m] for e in events], np.float64) for m in NUMBERS}
+        | {"promise": np.array([ahead(e) for e in events], np.float64)},
     )
+
+
+def ahead(event):
+    """Give the days from an event to what it promises."""
+    promised = event.get("promised")
+    return np.nan if promised is None else (promised - event["time"]) / DAY_US
 
 
 def widened(block):

@@ -21,6 +21,7 @@ FULL = AnnotationSettings(
     transitions=("call>play",), surprise=TransitionTable(("call",), ((-0.5, -1.8), (-0.1, -3.9))),
     usual_duration={"": 0.1, "call": 60.0},
     likeness=LikenessTable(("call",), (((0.1, -0.2), (0.3, 0.0), (-0.7, 0.4)),) * N_FOLDS),
+    promises=("delivered",),
 )  # fmt: skip
 
 
@@ -34,8 +35,8 @@ def test_what_a_file_leaves_out_has_its_default():
     assert AnnotationSettings.from_dict({"contacts": ["call"]}) == AnnotationSettings(contacts=("call",))
 
 
-def test_settings_without_likeness_are_written_as_they_were_before_there_was_any():
-    assert "likeness" not in AnnotationSettings().to_dict()
+def test_settings_without_likeness_or_promises_are_written_as_they_were_before_there_were_any():
+    assert not {"likeness", "promises"} & set(AnnotationSettings().to_dict())
 
 
 def test_durations_are_written_one_way():
@@ -91,7 +92,7 @@ def test_an_annotation_is_refused_without_the_settings_it_needs(name):
 
 
 def test_an_annotation_needs_columns_of_the_log_and_settings_alone():
-    columns = {"case_id", "channel", "duration", "score", "value"}
+    columns = {"case_id", "channel", "duration", "score", "value", "promise"}
     assert {need for one in ANNOTATIONS.values() for need in one.needs} <= columns | set(FULL.to_dict())
 
 

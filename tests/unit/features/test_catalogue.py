@@ -1,13 +1,17 @@
 """Families of columns: what is chosen for what a log holds, and that every column can be computed and explained."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from cxml import JourneyFeatures, read_journeys
+from cxml.config import parse_config
 from cxml.errors import ConfigError, DataError
 from cxml.features.alive import fit_alive, rhythms
 from cxml.features.catalogue import FAMILIES, FROM_OUTCOMES, Holdings, annotations_of, choose_columns
+from cxml.features.learn import Choice
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import Aggregate
 from cxml.journeys.log import JourneyLog
@@ -202,3 +206,84 @@ def test_what_was_asked_for_by_name_is_not_dropped_in_silence() -> None:
         features.trace(log, None, "2024-02-01", "count__all__30d")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="customer_id '7': in the journeys ids are whole numbers"):
         features.trace(log, "7", "2024-02-01", "count__all__30d")
+
+
+def notes_of(log: JourneyLog, *families: str, **more: object) -> list[str]:
+    return fitted(log, list(families), **more).notes_
+
+
+def test_what_a_family_cannot_look_at_is_said_once(log: JourneyLog) -> None:
+    rows = log.to_pandas()
+    assert notes_of(log, "basic", "rhythm", "feedback", "amount", "shape", "trend", "mix") == []
+    bare = read_journeys(rows[["customer_id", "timestamp", "touchpoint"]])
+    assert notes_of(bare, "basic", "rhythm", "shape") == []
+    assert notes_of(bare, "basic", "feedback", "amount", "service") == [
+        "features: the family feedback has no columns: of scores (no score)",
+        "features: the family amount has no columns: of amounts (no value, no duration and no further measure)",
+        "features: the family service has no columns: of contacts (journeys.contacts names no touchpoint that occurs), "
+        "of what was left unresolved (no resolved), of open cases and hand-offs (no case_id), of promises (no promised "
+        "time), of responses to interventions (journeys.interventions and journeys.activity name no touchpoint that "
+        "occurs)",
+    ]
+    with pytest.raises(ConfigError, match=r"no features: .* look at; add basic, or name columns \(the family feedback"):
+        fitted(bare, ["feedback", "amount"])
+    only_calls = read_journeys(rows.drop(columns=["case_id", "channel"]), contacts=["call"])
+    (note,) = notes_of(only_calls, "service")
+    assert note.startswith("features: the family service has no columns of ")
+    assert "of open cases and hand-offs (no case_id)" in note
+    assert "of contacts (" not in note
+
+
+@pytest.mark.parametrize(
+    ("column", "note"),
+    [
+        ("mean__lateness__30d", "mean__lateness__30d is empty throughout: no promise, of which lateness is told"),
+        ("ever__late=yes", "ever__late=yes is empty throughout: no promise, of which late is told"),
+        ("max__case_age__30d", "max__case_age__30d is empty throughout: no case_id, of which case_age is told"),
+    ],
+)
+def test_a_named_column_of_what_the_log_lacks_is_said_to_be_empty(log: JourneyLog, column: str, note: str) -> None:
+    without = read_journeys(log.to_pandas().drop(columns="case_id"))
+    assert notes_of(without, "basic", columns=[column]) == [f"features: {note}"]
+
+
+def test_too_few_customers_who_came_back_are_said(log: JourneyLog) -> None:
+    rows = pd.DataFrame({"customer_id": [1, 2], "timestamp": "2024-01-01T00:00Z", "touchpoint": "a"})
+    (note,) = JourneyFeatures(families=["rhythm"]).fit(read_journeys(rows)).notes_
+    assert note.startswith("features: p_alive is left out: too few customers came back")
+
+
+def test_responses_to_interventions_need_only_their_names(log: JourneyLog) -> None:
+    assert "mean__response__365d" not in fitted(log, ["service"]).plan_.columns
+    assert "(journeys.interventions names no touchpoint that occurs)" in notes_of(log, "service")[0]
+    named = fitted(log, ["service"], interventions=["visit"])
+    assert {"mean__response__365d", "last__response__365d"} <= set(named.plan_.columns)
+    rows = log.to_pandas()
+    own = read_journeys(rows, contacts=["call"], activity=["buy"], interventions=["chat"])
+    settings = fitted(own, ["service"], interventions=["visit"]).plan_.annotations
+    assert settings is not None
+    assert settings.interventions == ("chat",), "what the journeys name comes first"
+
+
+def test_interventions_are_those_of_the_playbook_unless_named(tmp_path: Path) -> None:
+    (tmp_path / "playbook.yaml").write_text(
+        "actions: [{name: ring, touchpoint: call}, {name: gift, touchpoint: voucher}, {name: ring again, "
+        "touchpoint: call}, {name: nothing}]"
+    )
+    text = (
+        "{name: a, playbook: playbook.yaml, journeys: {sources: [a.csv]%s}, churn: {kind: inactivity}, "
+        "features: {families: [%s]}}"
+    )
+    assert Choice.from_config(parse_config(text % ("", "service"), folder=tmp_path)).interventions == (
+        "call",
+        "voucher",
+    )
+    named = parse_config(text % (", interventions: [visit]", "service"), folder=tmp_path)
+    assert Choice.from_config(named).interventions == ("visit",)
+    (tmp_path / "playbook.yaml").write_text("steps: []")
+    with pytest.raises(ConfigError, match=r"playbook\.yaml: a playbook has a list 'actions:'"):
+        Choice.from_config(parse_config(text % ("", "service"), folder=tmp_path))
+    (tmp_path / "playbook.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"cannot read the playbook.*journeys\.interventions"):
+        Choice.from_config(parse_config(text % ("", "service"), folder=tmp_path))
+    assert Choice.from_config(parse_config(text % ("", "basic"), folder=tmp_path)).interventions == ()

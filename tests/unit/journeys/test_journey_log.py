@@ -12,7 +12,7 @@ from cxml.journeys.block import CustomerTable
 from cxml.journeys.customers import match_ids, read_churn_table, read_customers
 from cxml.journeys.log import JourneyLog
 from cxml.journeys.read import read_journeys
-from cxml.journeys.schema import NUMBER_COLUMNS, TEXT_COLUMNS, TIE_ORDER
+from cxml.journeys.schema import NUMBER_COLUMNS, PROMISE, TEXT_COLUMNS, TIE_ORDER
 from cxml.journeys.sorting import total_order
 
 
@@ -103,8 +103,10 @@ def test_an_event_at_the_cutoff_is_the_future() -> None:
 
 
 def test_ties_are_broken_in_the_order_of_the_canonical_columns() -> None:
-    assert ("customer_id", "timestamp", *TIE_ORDER) == CANONICAL_COLUMNS
-    assert set(TEXT_COLUMNS) | set(NUMBER_COLUMNS) | {"sequence", "resolved", "available_at"} == set(TIE_ORDER)
+    read = [PROMISE if name == "promised" else name for name in CANONICAL_COLUMNS]
+    assert ["customer_id", "timestamp", *TIE_ORDER] == read
+    others = {"sequence", "resolved", "available_at", PROMISE}
+    assert set(TEXT_COLUMNS) | set(NUMBER_COLUMNS) | others == set(TIE_ORDER)
 
 
 def test_the_frame_reads_back_to_the_same_log() -> None:
@@ -115,11 +117,13 @@ def test_the_frame_reads_back_to_the_same_log() -> None:
             "touchpoint": ["b", "a", "b"],
             "value": [1.0, np.nan, 2.0],
             "available_at": pd.to_datetime(["2024-02-01", None, None], utc=True),
+            "promised": pd.to_datetime(["2024-01-01T00:00:00.000001", None, "1950-07-03T11:13:17.000003"], utc=True),
         }
     )
     log = read_journeys(rows)
     frame = log.to_pandas()
-    assert list(frame) == ["customer_id", "timestamp", "touchpoint", "value", "available_at"]
+    assert list(frame) == ["customer_id", "timestamp", "touchpoint", "value", "available_at", "promised"]
+    assert sorted(frame["promised"].dropna()) == sorted(rows["promised"].dropna())
     assert read_journeys(frame).digest == log.digest
 
 

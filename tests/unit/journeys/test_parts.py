@@ -120,7 +120,7 @@ def vars_of(events: PartedEvents) -> list[Any]:
 def test_what_lies_on_disk_goes_with_the_log(tmp_path: Path) -> None:
     events = merged(frame(), 5, 0, tmp_path)
     folder = next(tmp_path.iterdir())
-    assert {path.name[:6] for path in folder.iterdir()} == {"block-"}
+    assert {path.name[:6] for path in folder.iterdir()} == {"block-", "lock"}
     del events
     assert not folder.exists()
 

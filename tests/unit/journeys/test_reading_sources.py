@@ -14,7 +14,7 @@ import pytest
 
 from cxml.config import JourneysConfig, SourceConfig
 from cxml.errors import ConfigError, CxmlError, DataError
-from cxml.journeys import ingest
+from cxml.journeys import clean, ingest, merge
 from cxml.journeys.clean import read_clean_parquet
 from cxml.journeys.read import read_journeys
 from cxml.journeys.sources import hide_secrets
@@ -392,6 +392,30 @@ def test_one_bad_row_sends_a_file_the_thorough_way(tmp_path, column, bad):
     assert quick.quality.reasons == thorough.quality.reasons
     assert quick.quality.rows_quarantined == thorough.quality.rows_quarantined == 1
     assert quick.digest == thorough.digest
+
+
+def test_batches_from_before_the_first_bad_row_are_forgotten_and_counted_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(clean, "_BATCH_ROWS", 50)
+    monkeypatch.setattr(merge, "_SMALL", 0)
+    frame = clean_frame()
+    frame.loc[len(frame) - 1, "value"] = np.inf
+    quick, thorough = read_both_ways(frame, tmp_path)
+    expected = frame["touchpoint"][:-1].value_counts().to_dict()
+    assert quick.count_values(["touchpoint"])["touchpoint"] == expected
+    assert thorough.count_values(["touchpoint"])["touchpoint"] == expected
+    assert quick.n_events == len(frame) - 1
+    assert quick.digest == thorough.digest
+
+
+def test_there_is_one_zero(tmp_path):
+    rows = pd.DataFrame({"customer_id": [1, 1], "timestamp": pd.Timestamp("2024-01-01"), "touchpoint": "pay"})
+    digests = set()
+    for values in ([0.0, 0.0], [0.0, -0.0], [-0.0, 0.0]):
+        for log in read_both_ways(rows.assign(value=values), tmp_path):
+            assert log.quality.duplicates == 1
+            assert not np.signbit(log.block.measures["value"]).any()
+            digests.add(log.digest)
+    assert len(digests) == 1
 
 
 FOREIGN_ROWS = "customer_id,timestamp,touchpoint\n1,2024-01-01T00:00:00Z,Käufer\n2,2024-01-02T00:00:00Z,call\n"

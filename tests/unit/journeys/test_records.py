@@ -77,6 +77,7 @@ def test_wall_clocks_need_a_zone_and_get_it() -> None:
         ({"sequence": 1.5}, "sequence is not a whole number"),
         ({"sequence": 2**63}, "sequence is not a whole number"),
         ({"available_at": "later"}, "available_at is not readable"),
+        ({"promised": "soon"}, "promised is not readable"),
     ],
 )
 def test_a_bad_record_is_refused_by_number_and_field(change: dict, message: str) -> None:

@@ -1,0 +1,140 @@
+"""What was promised and is overdue at a cutoff: that depends on the cutoff itself, and so is said of no event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from cxml.errors import ConfigError
+from cxml.journeys.block import EventBlock
+from cxml.journeys.schema import PROMISE
+from cxml.times import DAY_US
+
+if TYPE_CHECKING:
+    from cxml.features.plan import FeaturePlan
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+Int64 = NDArray[np.int64]
+Int32 = NDArray[np.int32]
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+#: Columns of `overdue`, by name, each with its sentence.
+OVERDUE = {
+    "overdue_promises": "Number of promises made before the cutoff that are past their time and not kept.",
+    "days_overdue": "Days from the promised time to the cutoff, of the promise that is overdue for longest.",
+}
+
+
+def overdue(
+    plan: FeaturePlan, block: EventBlock, customers: tuple[int, int], row_starts: Int64, cutoffs: Int64
+) -> Float64:
+    """Tell how many promises are overdue at each cutoff, and for how long.
+
+    A promise is open from the event that carries a promised time until the next event of the same case (without a
+    case: of the customer's other events without one) whose touchpoint keeps promises. A later promise of the same
+    case takes the place of the earlier one. An open promise is overdue once its time has passed. Only events that
+    happened and were known before the cutoff count.
+
+    Parameters
+    ----------
+    plan : FeaturePlan
+        Its annotation settings name the touchpoints by which promises are kept.
+    block : EventBlock
+        The events; codes lie within their vocabularies.
+    customers : (int, int)
+        First customer and the one after the last.
+    row_starts, cutoffs
+        As in `cxml.features.matrix.fill_matrix`.
+
+    Returns
+    -------
+    float64 array of shape (n_rows, 2)
+        In the order of `OVERDUE`; the days are NaN where nothing is overdue. Rows are those of the customers alone.
+
+    Raises
+    ------
+    ConfigError
+        If the plan does not say by what promises are kept.
+
+    Examples
+    --------
+    >>> from cxml.features.annotations import AnnotationSettings
+    >>> from cxml.features.plan import FeaturePlan
+    >>> from cxml.journeys.block import Coded
+    >>> block = EventBlock(np.array([7]), np.array([0, 2]), np.array([0, 9 * DAY_US]), None,
+    ...                    {"touchpoint": Coded(np.array([1, 0], np.int32), ("delivered", "order"))},
+    ...                    {"promise": np.array([3.0, np.nan])})
+    >>> plan = FeaturePlan((), {}, annotations=AnnotationSettings(promises=("delivered",)))
+    >>> overdue(plan, block, (0, 1), np.array([0, 3]), np.array([2, 5, 10]) * DAY_US)
+    array([[ 0., nan],
+           [ 1.,  2.],
+           [ 0., nan]])
+    """
+    keeping = () if plan.annotations is None else plan.annotations.promises
+    if not keeping:
+        raise ConfigError(
+            f"{' and '.join(OVERDUE)} need to know by what a promise is kept; name it in journeys.promises, such as "
+            "promises: [delivered]"
+        )
+    first, stop = (int(block.starts[customer]) for customer in customers)
+    touchpoint = block.categories["touchpoint"]
+    keeps = np.array([*(name in keeping for name in touchpoint.vocabulary), False])[touchpoint.codes[first:stop]]
+    promise = block.measures[PROMISE][first:stop] if PROMISE in block.measures else np.full(stop - first, np.nan)
+    time = block.time[first:stop]
+    known = time if block.known is None else np.maximum(time, block.known[first:stop])
+    begin, end = (int(row_starts[customer]) for customer in customers)
+    found = np.empty((end - begin, len(OVERDUE)), np.float64)
+    _find_overdue(
+        block.starts[customers[0] : customers[1] + 1] - first, row_starts[customers[0] : customers[1] + 1] - begin,
+        cutoffs[begin:end], time, known, *_matters(block, first, stop), keeps, promise, found,
+    )  # fmt: skip
+    return found
+
+
+def _matters(block: EventBlock, first: int, stop: int) -> tuple[Int32, int]:
+    """Give each case of some events a number, those without one a number too, and say how many there are."""
+    coded = block.categories.get("case_id")
+    if coded is None:
+        return np.zeros(stop - first, np.int32), 1
+    used, numbers = np.unique(coded.codes[first:stop], return_inverse=True)
+    return numbers.astype(np.int32), len(used)
+
+
+def _compiled(function: _F) -> _F:
+    return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+@_compiled
+def _find_overdue(
+    starts: Int64,
+    row_starts: Int64,
+    cutoffs: Int64,
+    time: Int64,
+    known: Int64,
+    matter: Int32,
+    n_matters: int,
+    keeps: Bool,
+    promise: Float64,
+    found: Float64,
+) -> None:
+    """Go back from each cutoff; the latest event of a matter that makes or keeps a promise tells whether it is open."""
+    asked = np.full(n_matters, -1, np.int64)
+    for customer in range(starts.size - 1):
+        for row in range(row_starts[customer], row_starts[customer + 1]):
+            cutoff, n, longest = cutoffs[row], 0.0, np.nan
+            for i in range(starts[customer + 1] - 1, starts[customer] - 1, -1):
+                is_told = keeps[i] or not np.isnan(promise[i])
+                if not is_told or time[i] >= cutoff or known[i] >= cutoff or asked[matter[i]] == row:
+                    continue
+                asked[matter[i]] = row
+                passed = (cutoff - time[i]) / DAY_US - promise[i]
+                if not keeps[i] and passed > 0.0:
+                    n += 1.0
+                    if not passed <= longest:
+                        longest = passed
+            found[row, 0], found[row, 1] = n, longest
