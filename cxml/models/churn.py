@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,10 +15,12 @@ from sklearn.utils.validation import check_is_fitted
 from cxml.errors import ConfigError, DataError
 from cxml.models.cumulative import CumulativeLinkBoosting, parameters_of
 from cxml.models.outcomes import censoring_weights, check_kind, churn_intervals, churn_known
-from cxml.models.predictor import class_probabilities, restricted_mean_days
+from cxml.models.predictor import class_probabilities, interval_hazard, restricted_mean_days
+from cxml.models.why import Leavers, learn_split
 from cxml.times import Duration
 
 Float64 = NDArray[np.float64]
+Rows = tuple[Any, Any]
 
 FEWEST_OUTCOMES = 30
 
@@ -35,8 +38,17 @@ class ChurnModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         to the next activity, churn by h is no activity in ``[t, t + h)``, and P(churn by h) = P(T >= h) falls.
     horizons : sequence of str or Duration
         Ascending, e.g. ``("30d", "60d", "90d")``.
+    reasons : sequence of str, optional
+        Competing reasons to churn, for kind ``event``: `predict_by_reason` parts the probability among them, and
+        ``y`` needs a third column; see `cxml.models.reasons`.
     calibrate : bool
         Calibrate every horizon where `fit` is given a ``calibration_set``.
+    calibrate_by : str or int, optional
+        A column of category codes, by name or position: each segment gets a shift of its own in log odds, shrunk to
+        none as far as the data do not bear it; see `fit_segments`.
+    corrections : {"auto", True, False}
+        A few small trees for each horizon alone, grown after the common ones where `fit` is given an ``eval_set``;
+        ``"auto"`` keeps those under which its loss clearly falls. See `cxml.models.corrections`.
     n_estimators, learning_rate, num_leaves, max_depth, min_child_samples, subsample, colsample_bytree, reg_alpha, \
 reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, n_jobs
         As in `CumulativeLinkBoosting`. A monotone constraint of 1 means: T must not get shorter as the column rises.
@@ -68,7 +80,10 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         kind: str = "event",
         horizons: Sequence[Any] = ("30d", "60d", "90d"),
         *,
+        reasons: Sequence[str] | None = None,
         calibrate: bool = True,
+        calibrate_by: str | int | None = None,
+        corrections: str | bool = "auto",
         n_estimators: int | None = None,
         learning_rate: float = 0.05,
         num_leaves: int = 15,
@@ -86,7 +101,10 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
     ) -> None:
         self.kind = kind
         self.horizons = horizons
+        self.reasons = reasons
         self.calibrate = calibrate
+        self.calibrate_by = calibrate_by
+        self.corrections = corrections
         self.n_estimators = n_estimators
         self.learning_rate = learning_rate
         self.num_leaves = num_leaves
@@ -117,9 +135,10 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         Parameters
         ----------
         X : DataFrame or array of shape (n, n_features)
-        y : array of shape (n, 2)
+        y : array of shape (n, 2) or (n, 3)
             Days to the outcome or to the end of what was seen, and whether the outcome was seen (1) or not (0).
-            Infinite and not seen: known never to come.
+            Infinite and not seen: known never to come. With ``reasons``, the third column is the position of the
+            reason among them, NaN where nobody churned or the reason is not known.
         eval_set : (X, y), optional
             Later rows, to stop early on. Without them the number of trees is ``n_estimators``, by default 200.
         calibration_set : (X, y), optional
@@ -137,7 +156,7 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         DataError
             If nobody churned, everybody did, or too few did to learn from at every horizon.
         """
-        check_kind(self.kind)
+        self._check()
         horizons = _horizons_days(self.horizons)
         duration, observed = _columns(y)
         demand_outcomes(y, self.kind, self.horizons)
@@ -149,19 +168,48 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
             sample_weight=sample_weight,
             categorical_feature=categorical_feature,
         )
+        if self.corrections and eval_set is not None:
+            train = _known(X, y, horizons, sample_weight)
+            boosting.correct(
+                train, _known(*eval_set, horizons), always=self.corrections is True,
+                categorical_feature=categorical_feature,
+            )  # fmt: skip
         if self.calibrate and calibration_set is not None:
-            duration, observed = _columns(calibration_set[1])
-            boosting.calibrate(
-                calibration_set[0],
-                churn_known(duration, observed, horizons, "event"),
-                censoring_weights(duration, observed, horizons),
-            )
+            boosting.calibrate(*_known(*calibration_set, horizons), segments=self.calibrate_by)
+        if self.reasons is not None:
+            self._part((X, y), calibration_set, boosting, categorical_feature)
         self.boosting_, self.predictor_, self.horizons_days_ = boosting, boosting.predictor_, horizons
         self.classes_ = _labels(self.horizons)
         self.n_features_in_ = boosting.n_features_in_
         if hasattr(boosting, "feature_names_in_"):
             self.feature_names_in_ = boosting.feature_names_in_
         return self
+
+    def _check(self) -> None:
+        check_kind(self.kind)
+        if self.corrections not in ("auto", True, False):
+            raise ConfigError(f"corrections is {self.corrections!r}; write 'auto', True or False")
+        if self.reasons is not None and (self.kind != "event" or len(set(self.reasons)) < 2):
+            raise ConfigError(
+                f"reasons is {self.reasons!r} with kind '{self.kind}'; two reasons or more compete, and only events "
+                "have one"
+            )
+
+    def _part(
+        self, train: Rows, later: Rows | None, boosting: CumulativeLinkBoosting, categorical: str | Sequence[str | int]
+    ) -> None:
+        """Learn how the probability of churn parts among the reasons, from those who churned."""
+        assert self.reasons is not None
+        horizons, parameters = _horizons_days(self.horizons), parameters_of(self) | {"monotone_constraints": None}
+        grown, calibrating = (
+            None if rows is None else Leavers.of(boosting.columns_.matrix(rows[0]), rows[1], horizons, self.reasons)
+            for rows in (train, later)
+        )
+        assert grown is not None
+        split = learn_split(
+            self.reasons, len(horizons), grown, calibrating, parameters, boosting.columns_.categorical(categorical)
+        )
+        boosting.predictor_ = replace(boosting.predictor_, reasons=split)
 
     def predict_churn(self, X: Any) -> Float64:
         """Return P(churn by each horizon).
@@ -177,6 +225,22 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         """
         cdf = self._cdf(X)
         return cdf if self.kind == "event" else 1.0 - cdf
+
+    def predict_by_reason(self, X: Any) -> Float64:
+        """Return P(churn by each horizon, for each reason). Shape (n, n_horizons, n_reasons).
+
+        The order of the reasons is that of ``reasons``. Rises along the horizons, and sums over the reasons to
+        `predict_churn`.
+        """
+        check_is_fitted(self, "predictor_")
+        return self.predictor_.by_reason(self._cdf(X), self.boosting_.columns_.matrix(X))
+
+    def predict_hazard(self, X: Any) -> Float64:
+        """Return P(outcome in each interval, given none before); see `interval_hazard`. Shape (n, n_horizons).
+
+        For kind ``inactivity`` the outcome is the next activity.
+        """
+        return interval_hazard(self._cdf(X))
 
     def predict_proba(self, X: Any) -> Float64:
         """Return the probability of each interval of ``classes_``. Shape (n, n_horizons + 1); rows sum to 1."""
@@ -228,9 +292,21 @@ def _labels(horizons: Sequence[Any]) -> NDArray[Any]:
 
 def _columns(y: Any) -> tuple[Float64, Float64]:
     values = np.asarray(y, float)
-    if values.ndim != 2 or values.shape[1] != 2:
-        raise DataError(f"y has shape {values.shape}; it needs two columns: days, and whether the outcome was seen")
+    if values.ndim != 2 or values.shape[1] not in (2, 3):
+        raise DataError(
+            f"y has shape {values.shape}; it needs two columns: days, and whether the outcome was seen; and a third "
+            "for the reason where there are reasons"
+        )
     return values[:, 0], values[:, 1]
+
+
+def _known(X: Any, y: Any, horizons: Sequence[float], sample_weight: Any = None) -> tuple[Any, Float64, Float64]:
+    """Rows with what is known at each horizon, and weights that make up for those lost from sight."""
+    duration, observed = _columns(y)
+    weight = censoring_weights(duration, observed, horizons)
+    if sample_weight is not None:
+        weight = weight * np.asarray(sample_weight, float)[:, None]
+    return X, churn_known(duration, observed, horizons, "event"), weight
 
 
 def _intervals(y: Any, horizons: Sequence[float]) -> NDArray[np.int32]:
@@ -242,7 +318,7 @@ def demand_outcomes(y: Any, kind: str, names: Sequence[Any]) -> None:
 
     Parameters
     ----------
-    y : array of shape (n, 2)
+    y : array of shape (n, 2) or (n, 3)
         As in `ChurnModel.fit`.
     kind : {"event", "inactivity"}
     names : sequence of str or Duration

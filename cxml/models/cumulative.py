@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from cxml.errors import ConfigError, DataError
 from cxml.models.boosting import Boosted, boost
-from cxml.models.calibration import Calibration, fit_calibration
+from cxml.models.calibration import Calibration, SegmentShifts, fit_curves, fit_segments, segment_codes
+from cxml.models.corrections import Residual, grow_corrections
 from cxml.models.frames import Columns
 from cxml.models.likelihood import Intervals, mean_loss
 from cxml.models.predictor import CumulativePredictor, class_probabilities
@@ -175,8 +177,52 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         if columns.names is not None:
             self.feature_names_in_ = np.array(columns.names, dtype=object)
 
-    def calibrate(self, X: Any, outcome: Any, weight: Any = None) -> CumulativeLinkBoosting:
-        """Fit the calibration of every threshold, on other rows than the trees grew on; see `fit_calibration`.
+    def correct(
+        self,
+        train: tuple[Any, Any, Any],
+        held_out: tuple[Any, Any, Any],
+        *,
+        always: bool = False,
+        categorical_feature: str | Sequence[str | int] = "auto",
+    ) -> CumulativeLinkBoosting:
+        """Grow a few trees for each threshold alone, where they pay; see `cxml.models.corrections`.
+
+        What was calibrated before is to be calibrated again.
+
+        Parameters
+        ----------
+        train, held_out : (X, outcome, weight)
+            As in `calibrate`; the rows the trees were grown on, and later ones, which say when to stop.
+        always : bool
+            Keep them even where the held-out loss does not clearly fall.
+        categorical_feature
+            As in `fit`.
+
+        Returns
+        -------
+        self
+        """
+        rows = [self._residual(*part) for part in (train, held_out)]
+        texts = grow_corrections(
+            rows[0], rows[1], self._lightgbm_parameters(len(rows[0].matrix)),
+            self.columns_.categorical(categorical_feature), always=always,
+        )  # fmt: skip
+        corrections = tuple(None if text is None else TreeEnsemble.from_text(text) for text in texts)
+        self.predictor_ = replace(self.predictor_, corrections=corrections if any(corrections) else ())
+        return self
+
+    def _residual(self, X: Any, outcome: Any, weight: Any) -> Residual:
+        check_is_fitted(self, "predictor_")
+        matrix = self.columns_.matrix(X)
+        margins = np.subtract.outer(-self.predictor_.latent(matrix, _threads(self.n_jobs)), -self.cut_points_)
+        weights = np.ones(margins.shape) if weight is None else np.asarray(weight, float)
+        weights = np.broadcast_to(weights[:, None] if weights.ndim == 1 else weights, margins.shape)
+        return Residual(matrix, margins, np.asarray(outcome, float), weights)
+
+    def calibrate(
+        self, X: Any, outcome: Any, weight: Any = None, *, segments: str | int | None = None
+    ) -> CumulativeLinkBoosting:
+        """Fit the calibration of every threshold, on other rows than the trees grew on; see `fit_curves`.
 
         Parameters
         ----------
@@ -184,14 +230,25 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         outcome : float array of shape (n, K)
             1 where Y <= k, 0 where not, NaN where unknown.
         weight : float array of shape (n,) or (n, K), optional
+        segments : str or int, optional
+            A column of category codes, by name or position: each of its segments gets a shift of its own, as far as
+            the data bear it; see `fit_segments`.
 
         Returns
         -------
         self
         """
-        latent = self.predict_latent(X)
-        calibration = fit_calibration(latent, self.cut_points_, np.asarray(outcome, float), weight)
-        self.predictor_ = CumulativePredictor(self.predictor_.trees, self.cut_points_, calibration)
+        matrix, outcome = self.columns_.matrix(X), np.asarray(outcome, float)
+        margins = self.predictor_.margins(matrix, _threads(self.n_jobs))
+        calibration = fit_curves(margins, self.cut_points_, outcome, weight)
+        shifts = None
+        if segments is not None:
+            column = self.columns_.position(segments)
+            n_segments = 1 + int(np.max(matrix[:, column], initial=-1, where=matrix[:, column] >= 0))
+            codes = segment_codes(matrix[:, column], n_segments)
+            log_odds = calibration.log_odds(margins)
+            shifts = SegmentShifts(column, fit_segments(log_odds, codes, n_segments, outcome, weight))
+        self.predictor_ = replace(self.predictor_, calibration=calibration, segments=shifts)
         return self
 
     def predict_latent(self, X: Any) -> Float64:
@@ -201,8 +258,8 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
 
     def predict_cdf(self, X: Any) -> Float64:
         """Return P(Y <= k) for k = 0 .. K - 1. Shape (n, K)."""
-        latent = self.predict_latent(X)
-        return self.predictor_.cdf(latent)
+        check_is_fitted(self, "predictor_")
+        return self.predictor_.distribution(self.columns_.matrix(X), _threads(self.n_jobs))
 
     def predict_proba(self, X: Any) -> Float64:
         """Return P(Y = k) for k = 0 .. K. Shape (n, K + 1)."""

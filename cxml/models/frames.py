@@ -54,9 +54,10 @@ class Columns:
             if chosen != "auto":
                 raise ConfigError(f"categorical_feature is '{chosen}': write 'auto' or a list of columns")
             return [i for i, name in enumerate(self.names or ()) if name in self.categories]
-        return sorted({self._position(column) for column in chosen} | set(self.categorical("auto")))
+        return sorted({self.position(column) for column in chosen} | set(self.categorical("auto")))
 
-    def _position(self, column: str | int) -> int:
+    def position(self, column: str | int) -> int:
+        """Find a column by name or number; refuse what is not there."""
         if isinstance(column, str):
             if column not in (self.names or ()):
                 raise ConfigError(f"categorical_feature: no column '{column}'{nearest(column, self.names or ())}")

@@ -1,6 +1,7 @@
 """The saved model: a folder of text that can be read, compared and checked, and never runs code.
 
-``model.json`` holds everything but the trees; ``churn.txt`` and ``satisfaction.txt`` are LightGBM's own text;
+``model.json`` holds everything but the trees; ``churn.txt`` and ``satisfaction.txt`` are LightGBM's own text, and so
+are ``churn_threshold_0.txt``, ``churn_reason_0.txt`` and so on, where a horizon or a reason has trees of its own;
 ``card.md`` is for people. ``model.json`` names the SHA-256 of every other file and its own version, which is the
 digest of what it says; all are checked when the folder is loaded. Equal models are equal bytes.
 """
@@ -22,10 +23,12 @@ from cxml.files import write_folder_aside
 from cxml.models.predictor import CumulativePredictor
 from cxml.models.trees import TreeEnsemble
 
-SCHEMA_VERSION = 1
+#: Version 2 is what version 1 is, with parts that change the numbers and that a reader of version 1 would overlook.
+SCHEMA_VERSIONS = (1, 2)
 MANIFEST, CARD = "model.json", "card.md"
 
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]*\.(txt|md)")
+_NEW_PARTS = {"parts", "segments", "reasons", "margin"}
 _KEYS = {"schema_version", "version", "name", "plan", "targets", "settings", "metadata", "files"}
 
 
@@ -115,7 +118,8 @@ def save_model(model: SavedModel, folder: str | os.PathLike[str], card: str) -> 
     content["files"][CARD] = _sha256(card.encode())
     with write_folder_aside(folder, known_by=MANIFEST) as aside:
         for target, predictor in model.targets.items():
-            _write(aside / f"{target}.txt", predictor.trees.text)
+            for name, trees in _ensembles(target, predictor).items():
+                _write(aside / name, trees.text)
         _write(aside / CARD, card)
         _write(aside / MANIFEST, _canonical(content))
 
@@ -155,16 +159,33 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
 
 def _content(model: SavedModel) -> dict[str, Any]:
     """Everything the version vouches for: all but the version itself and the card."""
-    targets = {target: {"trees": f"{target}.txt", **predictor.to_dict()} for target, predictor in model.targets.items()}
+    targets = {target: _written(target, predictor) for target, predictor in model.targets.items()}
+    ensembles = {name: trees for target, p in model.targets.items() for name, trees in _ensembles(target, p).items()}
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": 2 if any(_NEW_PARTS & _flat_keys(part) for part in targets.values()) else 1,
         "name": model.name,
         "plan": model.plan.to_dict(),
         "targets": targets,
         "settings": model.settings,
         "metadata": model.metadata,
-        "files": {f"{target}.txt": _sha256(p.trees.text.encode()) for target, p in model.targets.items()},
+        "files": {name: _sha256(trees.text.encode()) for name, trees in ensembles.items()},
     }
+
+
+def _ensembles(target: str, predictor: CumulativePredictor) -> dict[str, TreeEnsemble]:
+    """All trees of a target by the name of their file."""
+    own = {f"{target}_{part}.txt": trees for part, trees in predictor.parts().items()}
+    return {f"{target}.txt": predictor.trees} | own
+
+
+def _written(target: str, predictor: CumulativePredictor) -> dict[str, Any]:
+    """Tell what the manifest says of a target."""
+    parts = {part: f"{target}_{part}.txt" for part in predictor.parts()}
+    return {"trees": f"{target}.txt", **predictor.to_dict()} | ({"parts": parts} if parts else {})
+
+
+def _flat_keys(part: dict[str, Any]) -> set[str]:
+    return {*part, *part["calibration"]}
 
 
 def _canonical(content: Any) -> str:
@@ -198,6 +219,12 @@ def _check_fit(plan: FeaturePlan, targets: Mapping[str, CumulativePredictor], se
                 f"the settings of '{target}' mean {expected} thresholds, the predictor has "
                 f"{len(predictor.cut_points)}. Train the model again."
             )
+        reasons = [] if predictor.reasons is None else list(predictor.reasons.names)
+        if reasons != list(settings[target].get("reasons", [])):
+            raise DataError(
+                f"the settings of '{target}' name the reasons {settings[target].get('reasons', [])}, the predictor has "
+                f"{reasons}. Train the model again."
+            )
 
 
 def _n_thresholds(target: str, settings: Mapping[str, Any]) -> int:
@@ -219,9 +246,9 @@ def _read_manifest(file: Path) -> dict[str, Any]:
         raise DataError(f"'{file}' cannot be read: {error}. Copy the model folder again.") from error
     if not isinstance(content, dict) or "schema_version" not in content:
         raise DataError(f"'{file}' is no model of cxml: it has no schema_version")
-    if content["schema_version"] != SCHEMA_VERSION:
+    if content["schema_version"] not in SCHEMA_VERSIONS:
         raise ConfigError(
-            f"'{file}' has schema version {content['schema_version']!r}; this cxml reads {SCHEMA_VERSION}. "
+            f"'{file}' has schema version {content['schema_version']!r}; this cxml reads up to {SCHEMA_VERSIONS[-1]}. "
             "Install the version of cxml that wrote it, or train the model again."
         )
     files = content.get("files")
@@ -281,10 +308,20 @@ def _rebuild(content: dict[str, Any], texts: dict[str, str]) -> SavedModel:
 
 
 def _predictor(target: str, part: dict[str, Any], texts: dict[str, str]) -> CumulativePredictor:
-    name = part.get("trees")
+    parts = part.get("parts", {})
+    if not isinstance(parts, dict):
+        raise DataError(f"target '{target}': 'parts' must be a mapping of trees. Train the model again.")
+    ensembles = {own: _read_trees(target, name, texts) for own, name in {"": part.get("trees"), **parts}.items()}
+    try:
+        return CumulativePredictor.from_dict(part, ensembles.pop(""), ensembles)
+    except DataError as error:
+        raise DataError(f"{part['trees']}: {error}") from error
+
+
+def _read_trees(target: str, name: Any, texts: dict[str, str]) -> TreeEnsemble:
     if name not in texts:
         raise DataError(f"target '{target}' names the trees {name!r}, which are not among the files. Copy it again.")
     try:
-        return CumulativePredictor.from_dict(part, TreeEnsemble.from_text(texts[name]))
+        return TreeEnsemble.from_text(texts[name])
     except DataError as error:
         raise DataError(f"{name}: {error}") from error

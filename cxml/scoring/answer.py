@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cxml.explain.reasons import top_reasons
 from cxml.features.matrix import fill_matrix
 from cxml.journeys.block import CustomerTable, EventBlock
-from cxml.models.predictor import CumulativePredictor, class_probabilities, expected_score
+from cxml.models.predictor import CumulativePredictor, class_probabilities, expected_score, restricted_mean_days
 from cxml.models.store import SavedModel
 from cxml.times import Duration
 
@@ -57,15 +57,18 @@ def score_rows(
     """
     matrix = fill_matrix(model.plan, block, row_starts, cutoffs, customers, threads=threads)
     columns: dict[str, Any] = {}
+    further: dict[str, Any] = {}  # what came later stands last, so that the others keep their places
     if "churn" in model.targets:
-        columns |= _churn_columns(model, matrix)
+        by_horizon = model.targets["churn"].distribution(matrix)
+        columns |= _churn_columns(model, by_horizon)
+        further = _further_churn_columns(model, by_horizon, matrix)
     if "satisfaction" in model.targets:
         columns |= _satisfaction_columns(model, matrix)
     columns["status"] = _status(model, block, row_starts, cutoffs)
     for rank, texts in enumerate(_reasons(model, matrix, reasons, threads), start=1):
         columns[f"reason_{rank}"] = texts
     columns["model_version"] = [model.version] * len(cutoffs)
-    return columns
+    return columns | further
 
 
 def churn_probability(predictor: CumulativePredictor, kind: str, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -74,18 +77,21 @@ def churn_probability(predictor: CumulativePredictor, kind: str, matrix: NDArray
     What the model orders is the time to the outcome. For kind ``inactivity`` the outcome is the next
     activity, and churn by a horizon means that it has not come by then.
     """
-    by_horizon = predictor.cdf(predictor.latent(matrix))
+    return _churned(predictor.distribution(matrix), kind)
+
+
+def _churned(by_horizon: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
     return 1.0 - by_horizon if kind == "inactivity" else by_horizon
 
 
 def score_distribution(predictor: CumulativePredictor, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
     """P(each score), shape (n_rows, n_scores)."""
-    return class_probabilities(predictor.cdf(predictor.latent(matrix)))
+    return class_probabilities(predictor.distribution(matrix))
 
 
-def _churn_columns(model: SavedModel, matrix: NDArray[np.float32]) -> dict[str, Any]:
+def _churn_columns(model: SavedModel, by_horizon: NDArray[np.float64]) -> dict[str, Any]:
     settings = model.settings["churn"]
-    probability = churn_probability(model.targets["churn"], settings["kind"], matrix)
+    probability = _churned(by_horizon, settings["kind"])
     columns: dict[str, Any] = {
         f"churn_{horizon}": np.ascontiguousarray(probability[:, k]) for k, horizon in enumerate(settings["horizons"])
     }
@@ -94,10 +100,25 @@ def _churn_columns(model: SavedModel, matrix: NDArray[np.float32]) -> dict[str, 
     return columns
 
 
+def _further_churn_columns(
+    model: SavedModel, by_horizon: NDArray[np.float64], matrix: NDArray[np.float32]
+) -> dict[str, Any]:
+    """Say how many days are to be expected, and how the probability parts among the reasons where there are some."""
+    predictor, horizons = model.targets["churn"], model.settings["churn"]["horizons"]
+    days = restricted_mean_days(by_horizon, [Duration.parse(horizon).days for horizon in horizons])
+    columns: dict[str, Any] = {"churn_expected_days": days}
+    if predictor.reasons is not None:
+        parted = predictor.by_reason(by_horizon, matrix)
+        for k, horizon in enumerate(horizons):
+            for r, reason in enumerate(predictor.reasons.names):
+                columns[f"churn_{horizon}__{reason}"] = np.ascontiguousarray(parted[:, k, r])
+    return columns
+
+
 def _satisfaction_columns(model: SavedModel, matrix: NDArray[np.float32]) -> dict[str, Any]:
     settings = model.settings["satisfaction"]
     predictor, lowest = model.targets["satisfaction"], settings["lowest"]
-    cdf = predictor.cdf(predictor.latent(matrix))
+    cdf = predictor.distribution(matrix)
     low, not_high = cdf[:, settings["last_low"] - lowest], cdf[:, settings["last_mid"] - lowest]
     is_nps = settings["kind"] == "nps"
     names = ("p_detractor", "p_passive", "p_promoter") if is_nps else ("p_low", "p_mid", "p_high")
@@ -118,7 +139,7 @@ def _reasons(model: SavedModel, matrix: NDArray[np.float32], n_reasons: int, thr
             worse = 1.0
     else:
         predictor, worse = model.targets["satisfaction"], -1.0
-    contributions = worse * predictor.trees.contributions(matrix, threads=threads)[:, :-1]
+    contributions = worse * predictor.contributions(matrix, threads=threads)[:, :-1]
     texts = {name: model.plan.categories(name) for name in model.plan.categorical}
     annotated = model.plan.compiled.annotations
     return top_reasons(model.plan.columns, texts, matrix, contributions, n_reasons, annotations=annotated)

@@ -40,6 +40,7 @@ def _differences(model: SavedModel, config: ProjectConfig) -> list[tuple[str, An
         pairs += [
             ("churn of kind", settings["kind"], kind),
             ("horizons", settings["horizons"], [str(h) for h in churn.horizons]),
+            ("reasons", settings.get("reasons", []), list(churn.reasons)),
         ]
     if satisfaction is not None and "satisfaction" in model.targets:
         settings = model.settings["satisfaction"]

@@ -36,6 +36,8 @@ class Timeline:
         True where a customer is at risk only after a START.
     reopens : bool
         True where activity after leaving makes a customer again.
+    reason : int8 array, optional
+        Position of the reason that each event gives for leaving, -1 where none; only where the config has reasons.
     """
 
     starts: Int64
@@ -45,6 +47,7 @@ class Timeline:
     returns: bool
     needs_start: bool
     reopens: bool
+    reason: NDArray[np.int8] | None = None
 
 
 def churn_timeline(
@@ -86,7 +89,15 @@ def churn_timeline(
         returns=config.kind == "inactivity",
         needs_start=bool(config.starts),
         reopens=bool(activity),
+        reason=_reasons(touchpoint, config) if config.reasons else None,
     )
+
+
+def _reasons(column: Coded, config: ChurnConfig) -> NDArray[np.int8]:
+    place = {name: r for r, touchpoints in enumerate(config.reasons.values()) for name in touchpoints}
+    given = np.array([place.get(name, -1) for name in column.vocabulary] + [-1], dtype=np.int8)
+    reasons: NDArray[np.int8] = given[column.codes]
+    return reasons
 
 
 def _bits(column: Coded, names: list[str], bit: int) -> Uint8:

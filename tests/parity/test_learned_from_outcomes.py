@@ -11,10 +11,11 @@ import yaml
 from cxml.demo import write_simulation
 from cxml.errors import DataError
 from cxml.models.store import load_model
+from cxml.progress import Silent
 from cxml.project import Project
 from cxml.scoring.scorer import load
 from cxml.simulate import simulate
-from cxml.times import format_instant, parse_instant
+from cxml.times import DAY_US, format_instant, parse_instant
 
 AT = "2025-03-01"
 
@@ -102,3 +103,48 @@ def test_what_training_saw_is_what_a_model_computes_for_the_same_moment(project,
         alone = slice_block(log.block, customer, customer + 1)
         found = fill_matrix(plan, alone, np.array([0, 1]), rows.cutoff[i : i + 1], log.customers)
         np.testing.assert_array_equal(found[0], rows.X[i])
+
+
+def test_features_of_the_model_are_those_it_scores_with(project, folder):
+    from cxml.features.matrix import fill_matrix
+
+    frame, plan, block = project.features([AT], model=folder), load_model(folder).plan, project.read().block
+    assert list(frame.columns) == ["customer_id", "cutoff", *plan.columns]
+    who = np.searchsorted(block.customers, frame["customer_id"])
+    row_starts = np.searchsorted(who, np.arange(block.n_customers + 1)).astype(np.int64)
+    cutoffs = np.full(len(frame), parse_instant(AT))
+    matrix = fill_matrix(plan, block, row_starts, cutoffs, project.read().customers)
+    np.testing.assert_array_equal(frame[list(plan.numeric)].to_numpy(), matrix[:, : len(plan.numeric)])
+
+
+def test_features_without_a_model_learn_from_outcomes_known_before_the_cutoff_only(project, simulation, tmp_path):
+    cutoff = "2024-06-01"
+    frame = project.features([cutoff])
+    learned = [name for name in frame if "likeness" in name or name.startswith("peer_")]
+    assert {"mean__likeness__30d", "peer_churn__plan", "peer_score__region"} <= set(learned)
+    assert (frame[learned].nunique() > 1).all()
+
+    later = simulation.events["timestamp"] >= pd.Timestamp(cutoff, tz="UTC")
+    events = simulation.events.assign(touchpoint=simulation.events["touchpoint"].astype(str))
+    events.loc[later & (events["touchpoint"] == "cancelled"), "touchpoint"] = "login"
+    events.loc[later & events["score"].notna(), "score"] = 0.0
+    write_simulation(simulation, tmp_path)
+    events.to_parquet(tmp_path / "events.parquet")
+    (tmp_path / "project.yaml").write_bytes((project.config.folder / "project.yaml").read_bytes())
+    pd.testing.assert_frame_equal(Project.from_file(tmp_path / "project.yaml").features([cutoff]), frame)
+
+
+def test_features_before_any_outcome_was_known_say_so(project):
+    said = []
+
+    class Listener(Silent):
+        def say(self, what):
+            said.append(what)
+
+    cutoff = project.read().first + DAY_US
+    frame = project.features([cutoff], progress=Listener())
+    assert not [name for name in frame if "likeness" in name or name.startswith("peer_")]
+    assert [what for what in said if "too few outcomes" in what] == [
+        f"features: the family {name} has no columns: too few outcomes were known before {format_instant(cutoff)}"
+        for name in ("likeness", "peers")
+    ]

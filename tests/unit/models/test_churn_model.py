@@ -63,6 +63,35 @@ def test_expected_days_fall_with_risk_and_stay_within_the_last_horizon(fitted):
     assert np.corrcoef(days, fitted.predict_churn(X)[:, -1])[0, 1] < -0.95
 
 
+def test_the_hazard_of_an_interval_is_among_those_still_there(fitted):
+    X, _, _ = simulate(300, seed=5)
+    churn, hazard = fitted.predict_churn(X), fitted.predict_hazard(X)
+    np.testing.assert_allclose(1.0 - np.cumprod(1.0 - hazard, axis=1), churn, atol=1e-12)
+    np.testing.assert_allclose(hazard[:, 1], fitted.predict_proba(X)[:, 1] / (1.0 - churn[:, 0]), atol=1e-12)
+
+
+def test_segments_that_differ_are_calibrated_apart():
+    """One plan leaves more often from some day on; the trees, grown before, cannot know."""
+    X, y, _ = simulate(4000)
+    X[:, 2] = np.arange(4000) % 3
+
+    def later(seed):
+        rows, _, _ = simulate(6000, seed=seed)
+        rows[:, 2] = np.arange(6000) % 3
+        scale = 120.0 * np.exp(rows[:, 0]) * np.where(rows[:, 2] == 2, 0.3, 1.0)
+        time = scale * np.exp(np.random.default_rng(seed + 1).logistic(size=6000))
+        return rows, np.column_stack([np.minimum(time, 100), time < 100]), 1 / (1 + scale[:, None] / HORIZONS)
+
+    rows, outcome, _ = later(20)
+    fresh, _, truth = later(30)
+    plain = ChurnModel(n_estimators=60, n_jobs=1).fit(X, y, calibration_set=(rows, outcome), categorical_feature=[2])
+    apart = clone(plain).set_params(calibrate_by=2).fit(X, y, calibration_set=(rows, outcome), categorical_feature=[2])
+    wrong = [np.abs(model.predict_churn(fresh) - truth).mean() for model in (apart, plain)]
+    assert wrong[0] < 0.5 * wrong[1]
+    with pytest.raises(DataError, match=r"use distribution\(matrix\)"):
+        apart.predictor_.cdf(np.zeros(1))
+
+
 def test_calibration_mends_a_population_that_has_moved():
     """Later customers leave sooner: the trees cannot know, the calibration can."""
     X, y, _ = simulate(4000)
@@ -93,6 +122,7 @@ def test_contributions_and_score_pass_through(fitted):
 def test_the_predictor_alone_gives_the_same_bits(fitted):
     X, _, _ = simulate(100, seed=10)
     assert np.array_equal(fitted.predictor_.cdf(fitted.predictor_.latent(X)), fitted.predict_churn(X))
+    assert np.array_equal(fitted.predictor_.distribution(X, threads=2), fitted.predict_churn(X))
     thawed = pickle.loads(pickle.dumps(fitted))
     assert np.array_equal(thawed.predict_churn(X), fitted.predict_churn(X))
 
@@ -119,6 +149,7 @@ NOTHING_TO_LEARN = {
     ),
     "not followed long enough": (np.vstack([many(50, 0), many(10, 1)]), "nobody was followed for 90d.*50 days"),
     "one column": (np.ones(200), "needs two columns"),
+    "four columns": (np.ones((200, 4)), "needs two columns"),
     "durations that cannot be": (many(-5, 1), "200 of 200 rows have no usable duration"),
 }
 

@@ -12,7 +12,9 @@ import pytest
 from cxml.errors import ConfigError, DataError
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import Aggregate
+from cxml.models.calibration import Calibration
 from cxml.models.churn import ChurnModel
+from cxml.models.predictor import CumulativePredictor
 from cxml.models.satisfaction import SatisfactionModel
 from cxml.models.store import load_model, save_model, seal
 
@@ -69,6 +71,69 @@ def test_a_loaded_model_is_the_saved_one_bit_for_bit(model, folder, rows):
         after = loaded.targets[target]
         assert np.array_equal(after.cdf(after.latent(rows)), before.cdf(before.latent(rows)))
         assert np.array_equal(after.contributions(rows[:5]), before.contributions(rows[:5]))
+
+
+@pytest.fixture(scope="module")
+def richer(rows):
+    """A model with all that version 1 of the folder did not know: corrections, curves, segments, reasons."""
+    rng = np.random.default_rng(2)
+    many = np.tile(rows, (10, 1))
+    many[:, :2] += rng.normal(scale=0.3, size=(6000, 2)).astype(np.float32)
+    early = rng.random(6000) < 1 / (1 + np.exp(1.5 - 2 * many[:, 0]))
+    late = rng.random(6000) < 1 / (1 + np.exp(1.0 - 2 * many[:, 1] - (many[:, 2] == 1)))
+    days = np.where(early, 15.0, np.where(late, 45.0, 200.0))
+    y = np.column_stack([np.minimum(days, 100), days < 100, np.where(days < 100, rng.integers(0, 2, 6000), np.nan)])
+    model = ChurnModel(horizons=("30d", "60d"), reasons=["voluntary", "moved"], calibrate_by=2, n_jobs=1)
+    return model.fit(many, y, eval_set=(many, y), calibration_set=(many, y), categorical_feature=[2]).predictor_
+
+
+def test_a_model_with_parts_of_its_own_reads_back_bit_for_bit(richer, rows, tmp_path):
+    settings = {"churn": SETTINGS["churn"] | {"reasons": ["voluntary", "moved"]}}
+    model = seal("telecom", PLAN, {"churn": richer}, settings, {})
+    save_model(model, tmp_path / "model", "card")
+    names = {file.name for file in (tmp_path / "model").iterdir()}
+    assert names >= {"churn_threshold_1.txt", "churn_reason_0.txt", "churn_reason_1.txt"}
+    assert json.loads((tmp_path / "model" / "model.json").read_text())["schema_version"] == 2
+    loaded = load_model(tmp_path / "model")
+    assert loaded.version == model.version
+    again = loaded.targets["churn"]
+    assert again.segments is not None and again.reasons is not None and again.calibration.curves
+    cdf = richer.distribution(rows)
+    assert np.array_equal(again.distribution(rows), cdf)
+    assert np.array_equal(again.by_reason(cdf, rows), richer.by_reason(cdf, rows))
+    assert np.array_equal(again.contributions(rows[:5]), richer.contributions(rows[:5]))
+
+
+def test_reasons_that_the_settings_do_not_name_are_refused(richer):
+    with pytest.raises(DataError, match="reasons"):
+        seal("telecom", PLAN, {"churn": richer}, SETTINGS, {})
+
+
+def test_a_part_that_is_missing_or_of_no_use_is_refused(richer):
+    parts = richer.parts()
+    content = richer.to_dict()
+    with pytest.raises(DataError, match="no use for the trees threshold_7"):
+        CumulativePredictor.from_dict(content, richer.trees, parts | {"threshold_7": richer.trees})
+    with pytest.raises(DataError, match="corrections are for 1 thresholds"):
+        replace(richer, corrections=(None,))
+    with pytest.raises(DataError, match="column 9 of 3"):
+        replace(richer, segments=replace(richer.segments, column=9))
+    with pytest.raises(DataError, match="unequal numbers of columns"):
+        other = ChurnModel(horizons=("30d", "60d"), n_estimators=2, n_jobs=1)
+        days = np.tile([10.0, 100.0], 300)
+        other.fit(np.tile(np.arange(600.0)[:, None], 2), np.column_stack([days, days < 50]))
+        replace(richer, corrections=(other.predictor_.trees, None))
+
+
+def test_a_folder_without_them_is_what_it_was_before(targets, rows, tmp_path):
+    lines = replace(targets["churn"], calibration=Calibration(np.array([0.1, -0.2]), np.array([0.9, 1.1])))
+    save_model(seal("telecom", PLAN, {"churn": lines}, SETTINGS, {}), tmp_path / "model", "card")
+    content = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert content["schema_version"] == 1
+    assert set(content["targets"]["churn"]) == {"trees", "cut_points", "calibration"}
+    assert set(content["targets"]["churn"]["calibration"]) == {"intercept", "slope"}
+    loaded = load_model(tmp_path / "model").targets["churn"]
+    assert np.array_equal(loaded.distribution(rows), lines.cdf(lines.latent(rows)))
 
 
 def test_equal_models_are_equal_bytes(model, targets, folder, tmp_path):
@@ -220,8 +285,8 @@ def test_a_number_beyond_all_floats_is_refused(folder):
 
 
 def test_a_later_schema_names_the_mend(folder):
-    rewrite(folder, put("schema_version", value=2), reseal=True)
-    with pytest.raises(ConfigError, match="schema version 2; this cxml reads 1"):
+    rewrite(folder, put("schema_version", value=3), reseal=True)
+    with pytest.raises(ConfigError, match="schema version 3; this cxml reads up to 2"):
         load_model(folder)
 
 

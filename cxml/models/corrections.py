@@ -1,0 +1,119 @@
+"""Small trees of a threshold's own, where one ranking of the customers does not do for all thresholds.
+
+Proportional odds bind all thresholds to one latent value. Where those who leave soon are others than those who leave
+late, a threshold may correct it: a few shallow trees, grown on what the common value leaves unexplained of this
+threshold alone (as in the unconstrained part of Peterson & Harrell 1990, "Partial proportional odds models for ordinal
+response variables", JRSS C 39). The distribution is kept from crossing afterwards, by `cxml.models.calibration`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxml.models.calibration import fit_curves
+
+Float64 = NDArray[np.float64]
+
+MOST_TREES = 100
+PATIENCE = 10
+#: A correction is kept where the held-out loss falls by so many standard errors of the difference: the very rows said
+#: when to stop, and a customer may have several of them, so that two would be chance too often.
+CLEARLY = 3.0
+_LEAVES, _LEARNING_RATE, _LEAST_ROWS, _STIFFNESS = 4, 0.1, 100, 10.0
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Rows with what the common latent value says of each threshold, and what came of it.
+
+    Parameters
+    ----------
+    matrix : float array of shape (n, n_features)
+    margins : float64 array of shape (n, n_thresholds)
+        ``cut_point - latent``: log odds of Y <= k.
+    outcome : float64 array of shape (n, n_thresholds)
+        1 where Y <= k, 0 where not, NaN where unknown.
+    weight : float64 array of shape (n, n_thresholds)
+        Non-negative.
+    """
+
+    matrix: NDArray[Any]
+    margins: Float64
+    outcome: Float64
+    weight: Float64
+
+    def loss(self, k: int, correction: Float64) -> Float64:
+        """Weighted log loss of each known row of a threshold, in nats, as it is after calibration on these rows."""
+        outcome, weight = self.outcome[:, k : k + 1], self.weight[:, k : k + 1]
+        margins = self.margins[:, k : k + 1] + correction[:, None]
+        log_odds = fit_curves(margins, np.zeros(1), outcome, weight).log_odds(margins)
+        loss = weight * (np.logaddexp(0.0, log_odds) - outcome * log_odds)
+        known: Float64 = loss[~np.isnan(outcome)]
+        return known
+
+
+def grow_corrections(
+    train: Residual, held_out: Residual, parameters: dict[str, Any], categorical: list[int], *, always: bool
+) -> tuple[str | None, ...]:
+    """Grow the trees of every threshold until the held-out loss stops falling.
+
+    Parameters
+    ----------
+    train, held_out : Residual
+    parameters : dict
+        LightGBM's, of the common trees: what is not of size or speed of learning holds here too.
+    categorical : list of int
+        Columns that hold codes.
+    always : bool
+        Keep them all; else only where the held-out loss falls by more than three standard errors.
+
+    Returns
+    -------
+    tuple of (str or None)
+        LightGBM's model text for each threshold; None where there is no correction.
+    """
+    import lightgbm
+
+    own = {
+        "objective": "binary", "boost_from_average": False, "metric": "binary_logloss", "num_leaves": _LEAVES,
+        "learning_rate": _LEARNING_RATE, "lambda_l2": _STIFFNESS,
+        "min_data_in_leaf": min(_LEAST_ROWS, parameters["min_data_in_leaf"]),
+    }  # fmt: skip
+    parameters = {name: v for name, v in parameters.items() if name != "monotone_constraints"} | own
+    data = lightgbm.Dataset(train.matrix, categorical_feature=categorical, params=parameters, free_raw_data=False)
+    later = lightgbm.Dataset(held_out.matrix, reference=data, params=parameters, free_raw_data=False)
+    return tuple(
+        _grow(k, (train, data), (held_out, later), parameters, always=always) for k in range(train.margins.shape[1])
+    )
+
+
+def _grow(
+    k: int, train: tuple[Residual, Any], held_out: tuple[Residual, Any], parameters: dict[str, Any], *, always: bool
+) -> str | None:
+    import lightgbm
+
+    for rows, data in (train, held_out):
+        known = ~np.isnan(rows.outcome[:, k])
+        weight = np.where(known, rows.weight[:, k], 0.0)
+        if len(np.unique(rows.outcome[known & (weight > 0), k])) < 2:
+            return None
+        data.set_label(np.where(known, rows.outcome[:, k], 0.0))
+        data.set_weight(weight)
+        data.set_init_score(np.ascontiguousarray(rows.margins[:, k]))
+    stop = lightgbm.early_stopping(PATIENCE, verbose=False)
+    booster = lightgbm.train(parameters, train[1], MOST_TREES, valid_sets=[held_out[1]], callbacks=[stop])
+    if not always and not _pays(held_out[0], k, booster):
+        return None
+    text = booster.model_to_string(num_iteration=booster.best_iteration)
+    return str(text[: text.index("\nend of trees")] + "\nend of trees\n")
+
+
+def _pays(held_out: Residual, k: int, booster: Any) -> bool:
+    """Tell whether the held-out loss falls by more than its own noise, and calibration alone would not do."""
+    correction = booster.predict(held_out.matrix, raw_score=True, num_iteration=booster.best_iteration)
+    gain = held_out.loss(k, np.zeros(len(held_out.matrix))) - held_out.loss(k, correction)
+    return bool(gain.sum() > CLEARLY * np.sqrt(((gain - gain.mean()) ** 2).sum()))

@@ -1,0 +1,81 @@
+"""Trees of a threshold's own: kept where the ranking differs by threshold, left out where it does not."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from cxml.models.churn import ChurnModel
+
+HORIZONS = np.array([30.0, 90.0])
+
+
+def simulate(n, seed, *, one_ranking):
+    """Leaving early has one cause, leaving late another (or the same one)."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 3))
+    early = 1 / (1 + np.exp(2.0 - 1.5 * X[:, 0]))
+    late = 1 / (1 + np.exp(1.0 - 1.5 * X[:, 0 if one_ranking else 1]))
+    day = np.where(rng.random(n) < early, 15.0, np.where(rng.random(n) < late, 60.0, 200.0))
+    y = np.column_stack([np.minimum(day, 100.0), day < 100.0])
+    return X, y, np.column_stack([early, early + (1 - early) * late])
+
+
+def fit(one_ranking, **parameters):
+    later = simulate(4000, 1, one_ranking=one_ranking)[:2]
+    X, y, _ = simulate(4000, 0, one_ranking=one_ranking)
+    model = ChurnModel(horizons=("30d", "90d"), **{"n_jobs": 1} | parameters)
+    return model.fit(X, y, eval_set=later, calibration_set=later)
+
+
+@pytest.fixture(scope="module")
+def two_rankings():
+    return {asked: fit(False, corrections=asked) for asked in ("auto", False)}
+
+
+def test_two_rankings_are_learned_where_there_are_two(two_rankings):
+    X, _, truth = simulate(4000, 2, one_ranking=False)
+    off = {asked: np.abs(model.predict_churn(X) - truth).mean() for asked, model in two_rankings.items()}
+    assert off["auto"] < 0.7 * off[False]
+    assert len(two_rankings["auto"].predictor_.parts()) == 2
+
+
+def test_they_are_left_out_where_one_ranking_does():
+    """Proportional odds hold."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(8000, 3))
+    day = 120 * np.exp(X[:, 0]) * np.exp(rng.logistic(size=8000))
+    y = np.column_stack([np.minimum(day, 100.0), day < 100.0])
+    later = X[4000:], y[4000:]
+    model = ChurnModel(horizons=("30d", "90d"), n_jobs=1).fit(X[:4000], y[:4000], eval_set=later)
+    assert model.predictor_.corrections == ()
+    kept = clone(model).set_params(corrections=True).fit(X[:4000], y[:4000], eval_set=later)
+    assert all(trees is not None for trees in kept.predictor_.corrections)
+
+
+def test_none_are_grown_without_rows_that_say_when_to_stop():
+    X, y, _ = simulate(1000, 4, one_ranking=False)
+    assert (
+        ChurnModel(horizons=("30d", "90d"), n_estimators=5, corrections=True, n_jobs=1).fit(X, y).predictor_.parts()
+        == {}
+    )
+
+
+def test_the_distribution_does_not_cross(two_rankings):
+    X = np.random.default_rng(5).normal(size=(3000, 3)) * 3
+    assert (np.diff(two_rankings["auto"].predict_churn(X), axis=1) >= 0).all()
+
+
+def test_contributions_tell_of_the_corrections_too(two_rankings):
+    """Leaving late is a matter of the second column, which the common trees know less of."""
+    model = two_rankings["auto"]
+    X, _, _ = simulate(300, 6, one_ranking=False)
+    predictor = model.predictor_
+    corrected = predictor.margins(X) - predictor.cut_points
+    np.testing.assert_allclose(model.contributions(X).sum(axis=1), -corrected.mean(axis=1), atol=1e-9)
+
+
+def test_training_again_gives_the_same_trees(two_rankings):
+    again = fit(False, corrections="auto", n_jobs=2)
+    texts = [{name: trees.text for name, trees in model.predictor_.parts().items()}
+             for model in (again, two_rankings["auto"])]  # fmt: skip
+    assert texts[0] == texts[1]
