@@ -61,8 +61,8 @@ def churn_rows(
         End of observation, UTC microseconds, exclusive.
     horizons : sequence of int, optional
         Microseconds, ascending. Where given, everybody is followed to the last horizon that was observed whole and
-        no further: in a horizon cut short, only those who leave early would show their outcome, and the rate among
-        the rows that show one would be far too high.
+        no further: in a horizon cut short, only those who leave early, or whose journey ends early, would show their
+        outcome, and the rate among the rows that show one would be far off.
 
     Returns
     -------
@@ -75,7 +75,8 @@ def churn_rows(
     if len(horizons):
         ends = np.array([0, *horizons], dtype=np.int64)
         followed = ends[np.searchsorted(ends, observed_until - cutoff, side="right") - 1]
-        beyond = (duration >= followed) & (followed < ends[-1])
+        # who finished (duration < 0) is known never to leave; told of them alone, of a later horizon only good is told
+        beyond = ((duration >= followed) | (duration < 0)) & (followed < ends[-1])
         duration, observed = np.where(beyond, followed, duration), observed & ~beyond
     return ChurnRows(customer, cutoff, np.where(duration < 0, np.inf, duration / DAY_US), observed)
 

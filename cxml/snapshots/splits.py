@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cxml.config import SnapshotsConfig
 from cxml.errors import DataError
-from cxml.times import DAY_US, format_instant
+from cxml.times import DAY_US, Duration, format_instant
 
 Int64 = NDArray[np.int64]
 
@@ -19,34 +19,42 @@ class Split:
     """Two moments part the time line: train before the first, test from the second on.
 
     Purging is done by the labels themselves: those of training are read as if the log ended at
-    ``calibration_start``, those of calibration as if it ended at ``test_start``. What a model
-    learns is therefore what could have been known on that day.
+    ``calibration_start``, those of calibration as if it ended at ``test_start``, each by ``gap`` earlier. What a
+    model learns is therefore what could have been known on that day.
 
     Parameters
     ----------
     calibration_start, test_start, observed_until : int
         UTC microseconds.
+    gap : int
+        Microseconds between what is learned and what it is tried on.
     """
 
     calibration_start: int
     test_start: int
     observed_until: int
+    gap: int = 0
+
+    @property
+    def learned_until(self) -> int:
+        """The moment before which everything must be known that features and trees are made from."""
+        return self.calibration_start - self.gap
 
     @property
     def parts(self) -> dict[str, tuple[int, int]]:
         """Part -> (first cutoff, end of cutoffs and of what its labels may see)."""
         lowest = np.iinfo(np.int64).min
         return {
-            "train": (int(lowest), self.calibration_start),
-            "calibration": (self.calibration_start, self.test_start),
+            "train": (int(lowest), self.learned_until),
+            "calibration": (self.calibration_start, self.test_start - self.gap),
             "test": (self.test_start, self.observed_until),
         }
 
     def to_dict(self) -> dict[str, str]:
         """Return the moments as ISO texts."""
-        return {
-            name: format_instant(getattr(self, name)) for name in ("calibration_start", "test_start", "observed_until")
-        }
+        moments = ("calibration_start", "test_start", "observed_until")
+        told = {name: format_instant(getattr(self, name)) for name in moments}
+        return told | ({"gap": str(Duration(self.gap))} if self.gap else {})
 
 
 def split_cutoffs(
@@ -62,7 +70,7 @@ def split_cutoffs(
     ----------
     cutoffs : int64 array, ascending
     config : SnapshotsConfig
-        ``calibration_start`` and ``test_start`` overrule the choice.
+        ``calibration_start`` and ``test_start`` overrule the choice; ``gap`` holds in any case.
     shortest, longest : int
         Horizons in microseconds.
     observed_until : int
@@ -77,14 +85,15 @@ def split_cutoffs(
     DataError
         If the log is too short for three parts.
     """
+    gap = 0 if config.gap is None else config.gap.us
     for horizon in (longest, shortest):
         test = config.test_start or _latest(cutoffs, observed_until - horizon, spare=max(1, len(cutoffs) // 5))
         if test is None:
             continue
         before = cutoffs[cutoffs < test]
-        calibration = config.calibration_start or _latest(before, test - horizon, spare=max(1, len(before) // 6))
-        if calibration is not None and (cutoffs <= calibration - shortest).any():
-            return Split(int(calibration), int(test), observed_until)
+        calibration = config.calibration_start or _latest(before, test - gap - horizon, spare=max(1, len(before) // 6))
+        if calibration is not None and (cutoffs <= calibration - gap - shortest).any():
+            return Split(int(calibration), int(test), observed_until, gap)
     raise DataError(
         f"too short for training, calibration and test: {len(cutoffs)} cutoffs from {format_instant(cutoffs[0])} to "
         f"{format_instant(cutoffs[-1])}, observed until {format_instant(observed_until)}, with horizons of "
@@ -126,7 +135,7 @@ def split_surveys(cutoff: Int64, answered: Int64, config: SnapshotsConfig, *, ob
     ranked = np.sort(cutoff)
     test = config.test_start or int(ranked[int(0.8 * len(ranked))])
     calibration = config.calibration_start or int(ranked[int(0.65 * len(ranked))])
-    split = Split(calibration, test, observed_until)
+    split = Split(calibration, test, observed_until, 0 if config.gap is None else config.gap.us)
     for part, (start, end) in split.parts.items():
         if not ((cutoff >= start) & (cutoff < end) & (answered < end)).any():
             raise DataError(

@@ -62,6 +62,25 @@ def test_given_starts_overrule_the_choice():
     }  # fmt: skip
 
 
+def test_with_a_gap_labels_end_before_the_next_part_begins_and_the_horizon_is_observed_all_the_same():
+    until, gap = parse_instant("2025-01-01"), 14 * DAY_US
+    cutoffs = grid("2023-07-01", "2025-01-01")
+    split = split_cutoffs(cutoffs, SnapshotsConfig(gap="14d"), observed_until=until, **DAYS)
+    ends = [end for _, end in split.parts.values()]
+    assert ends == [split.calibration_start - gap, split.test_start - gap, until]
+    assert split.learned_until == split.calibration_start - gap
+    assert split.calibration_start <= split.test_start - gap - DAYS["longest"]
+    assert split.to_dict()["gap"] == "14d"
+    assert "gap" not in split_cutoffs(cutoffs, SnapshotsConfig(), observed_until=until, **DAYS).to_dict()
+
+
+def test_answers_in_the_gap_are_nobodys():
+    cutoff = np.arange(100) * DAY_US
+    split = split_surveys(cutoff, cutoff + 1, SnapshotsConfig(gap="5d"), observed_until=100 * DAY_US)
+    assert split.parts["train"][1] == 60 * DAY_US
+    assert split.parts["calibration"] == (65 * DAY_US, 75 * DAY_US)
+
+
 def test_two_cutoffs_are_too_few_and_the_error_names_the_mend():
     cutoffs = np.array([0, 30 * DAY_US])
     with pytest.raises(DataError, match=r"2 cutoffs.*smaller snapshots\.every"):

@@ -76,6 +76,19 @@ def test_a_journey_that_ends_otherwise_is_known_never_to_churn_and_is_over():
     ]
 
 
+def test_in_a_horizon_cut_short_nobody_is_followed_further_than_the_last_whole_one():
+    """Were only those known for the long horizon who finished, it would seem that nobody leaves within it."""
+    config = ChurnConfig(kind="event", touchpoints=["cancelled"], ends=["sold"], horizons=["30d", "90d"])
+    for last in ("order", "cancelled", "sold"):
+        for day in (45, 55):
+            timeline = churn_timeline(block([(0, "order"), (day, last)]), config, [], None)
+            found = churn_rows(
+                timeline, np.array([10]) * DAY_US, lookback=100 * DAY_US, observed_until=60 * DAY_US,
+                horizons=[30 * DAY_US, 90 * DAY_US],
+            )  # fmt: skip
+            assert (found.duration_days.tolist(), found.observed.tolist()) == ([30.0], [False])
+
+
 def test_risk_begins_with_a_start_where_one_is_named():
     config = ChurnConfig(kind="event", touchpoints=["cancelled"], starts=["accepted"], horizons=["30d"])
     assert rows(block([(0, "order"), (15, "accepted")]), config, [10, 20]) == [(0, 20, 980, False)]
