@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check bench bench-features bench-quality bench-rivals bench-families docs notebooks models clean
+.PHONY: help demo test test-slow check bench bench-features bench-quality bench-models bench-rivals bench-families bench-nps docs notebooks models clean
 
 PYTHON ?= python3
 comma := ,
@@ -73,6 +73,12 @@ bench-families: .venv/.dev ## Measure what each family of features adds, on the 
 
 bench-quality: .venv/.dev ## Measure the models beside simple rules on the real data sets (CXML_DATA)
 	$(BIN)/python benchmarks/quality.py $(ARGS)
+
+bench-models: .venv/.dev ## Measure the models beside LightGBM, CatBoost, scikit-learn and FLAML on the same rows (CXML_DATA)
+	$(BIN)/python benchmarks/rivals_quality.py $(ARGS)
+
+bench-nps: .venv/.dev ## Measure expected NPS against the simulator's truth, world by world
+	$(BIN)/python benchmarks/nps_truth.py $(ARGS)
 
 docs: .venv/.dev ## Write the reference of the commands and of the project file to out/docs
 	mkdir -p out/docs

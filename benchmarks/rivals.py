@@ -275,19 +275,23 @@ def work(tool: str, file: Path, n_cutoffs: int, report: Path, values: Path | Non
 
 def make_environment(tool: str, data: Path) -> Path:
     """Make an environment for a rival, unless it is there, and give its interpreter."""
-    rival = RIVALS[tool]
-    folder = data / f"{tool}-py{sys.version_info[0]}.{sys.version_info[1]}"
+    return make_named_environment(tool, RIVALS[tool].requirements, data)
+
+
+def make_named_environment(name: str, requirements: tuple[str, ...], data: Path) -> Path:
+    """Make an environment that holds these packages, unless it is there, and give its interpreter."""
+    folder = data / f"{name}-py{sys.version_info[0]}.{sys.version_info[1]}"
     python, ready = folder / "bin" / "python", folder / "installed.txt"
-    listed = "\n".join(rival.requirements)
+    listed = "\n".join(requirements)
     if ready.exists() and ready.read_text() == listed:
         return python
-    print(f"installing {tool} in {folder}")
+    print(f"installing {name} in {folder}")
     if uv := find_uv():
         call([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], data)
-        call([uv, "pip", "install", "--quiet", "--python", str(python), *rival.requirements], data)
+        call([uv, "pip", "install", "--quiet", "--python", str(python), *requirements], data)
     else:
         call([sys.executable, "-m", "venv", "--clear", str(folder)], data)
-        call([str(python), "-m", "pip", "install", "--quiet", *rival.requirements], data)
+        call([str(python), "-m", "pip", "install", "--quiet", *requirements], data)
     ready.write_text(listed)
     return python
 

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,11 +117,78 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command("define-churn")
+def define_churn(
+    config: ConfigArgument,
+    gap: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DURATION", help="A gap to try; repeat for more. Default: round ones.", show_default=False
+        ),
+    ] = None,
+    within: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Back means within so long after having been called gone. Default: a quarter of the log, up to 365d.",
+            show_default=False,
+        ),
+    ] = None,
+    tolerate: Annotated[
+        float, typer.Option(metavar="SHARE", help="How many of those called gone may come back, 0 to 1.")
+    ] = 0.2,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="Read the log as if it ended here. Default: its end.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Parquet or CSV file of the table.", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PNG or SVG file of the picture.", show_default=False)
+    ] = None,
+    as_of: AsOfOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure how long a customer must be silent to be called gone, where nobody says good-bye.
+
+    For each gap of silence: how many of those called gone come back, and how many are gone who are not called so yet.
+    Compares one gap for all with each customer's own rhythm, asks whether the gap moves over time, and recommends one
+    with the lines for the project file. What counts as activity is `journeys.activity`. More: docs/define-churn.md.
+
+    Example: `cxml define-churn shop.yaml --within 90d --plot gap.png`
+    """
+    voice = Voice(quiet)
+    result = _open(config, as_of).define_churn(
+        gaps=gap or [], within=within, tolerated=tolerate, until=until, out=out, plot=plot, progress=voice
+    )
+    if as_json:
+        _print_json(result.to_dict())
+        return
+    for title, head, rows in result.tables():
+        voice.table(title, head, rows)
+        voice.result("")
+    for line in result.lines():
+        voice.result(line)
+    for path in filter(None, (out, plot)):
+        voice.result(f"written: {path}")
+
+
 @app.command()
 def features(
     config: ConfigArgument,
     cutoff: Annotated[list[str], typer.Option(metavar="DATE", help="Repeat for several.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Parquet or CSV file to write.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="Write the features of this model: folder, runs:/ID/model or models:/NAME@ALIAS. Default: choose and "
+            "learn them from what was known before the earliest cutoff.",
+            show_default=False,
+        ),
+    ] = None,
     as_of: AsOfOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -130,7 +198,7 @@ def features(
     Example: `cxml features telecom.yaml --cutoff 2024-10-01 --out features.parquet`
     """
     voice = Voice(quiet)
-    n_rows, names = _open(config, as_of).write_features(cutoff, out, progress=voice)
+    n_rows, names = _open(config, as_of).write_features(cutoff, out, model=model, progress=voice)
     if as_json:
         _print_json({"out": str(out), "rows": n_rows, "features": names})
     else:
@@ -144,6 +212,21 @@ def train(
         Path | None, typer.Option(metavar="FOLDER", help="Model folder. Default: models/NAME.", show_default=False)
     ] = None,
     track: Annotated[bool, typer.Option("--track/--no-track", help="Record the run in MLflow.")] = True,
+    tune: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            show_default=False,
+            help="First search for better parameters, in N trials on earlier folds; broken off, the same line goes on.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Fail, and keep the model that was there, where the new one does not beat every baseline."
+        ),
+    ] = False,
     as_of: AsOfOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -153,7 +236,54 @@ def train(
     Example: `cxml train telecom.yaml --out models/telecom`
     """
     voice = Voice(quiet)
-    result = _open(config, as_of).train(out=out, track=track, progress=voice)
+    result = _open(config, as_of).train(out=out, track=track, tune=tune, strict=strict, progress=voice)
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        for title, head, rows in result.tables():
+            voice.table(title, head, rows)
+            voice.result("")
+        for line in result.lines():
+            voice.result(line)
+    if result.refusal:
+        voice.error(f"{result.refusal}. The model was not saved; without --strict it would be.")
+        raise typer.Exit(1)
+
+
+@app.command()
+def backtest(
+    config: ConfigArgument,
+    folds: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Default: as many as fit, at most 5.", show_default=False),
+    ] = None,
+    random_split: Annotated[
+        bool,
+        typer.Option("--random-split", help="Show by how much a random split, which knows the future, flatters."),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Parquet or CSV file for every figure, one a row.", show_default=False),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Picture of the metrics by fold: .png, .svg or .pdf.", show_default=False),
+    ] = None,
+    as_of: AsOfOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Learn and test as if on several days of the past, beside what anyone would do without a model.
+
+    Each fold learns everything anew from what was known before it: features, trees, calibration, baselines. The last
+    one is the test of `cxml train`. Nothing is saved but what `--out` and `--plot` name. More: docs/backtest.md.
+
+    Example: `cxml backtest telecom.yaml --out folds.parquet --plot folds.png`
+    """
+    voice = Voice(quiet)
+    if random_split:
+        voice.say("warning: a random split learns from the future of those it tests; its figures are shown to warn")
+    result = _open(config, as_of).backtest(folds=folds, random_split=random_split, out=out, plot=plot, progress=voice)
     if as_json:
         _print_json(result.to_dict())
         return
@@ -162,6 +292,79 @@ def train(
         voice.result("")
     for line in result.lines():
         voice.result(line)
+    for path in filter(None, (out, plot)):
+        voice.result(f"written: {path}")
+
+
+PlotOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="PNG, SVG or PDF file of the picture.", show_default=False)
+]
+
+
+@app.command("learning-curve")
+def learning_curve(
+    config: ConfigArgument,
+    repeats: Annotated[int, typer.Option(min=1, help="How often a small share of the customers is drawn.")] = 3,
+    plot: PlotOption = None,
+    as_of: AsOfOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say what more customers would bring: learn from an eighth, a quarter, half and all of them, test on the same.
+
+    A power law fitted to the losses says what twice the customers should bring, and what no amount of data would.
+    More: docs/evaluation.md.
+
+    Example: `cxml learning-curve telecom.yaml --plot curve.png`
+    """
+    voice = Voice(quiet)
+    curves = _open(config, as_of).learning_curves(repeats=repeats, plot=plot, progress=voice)
+    _show_curves(voice, curves, plot, as_json)
+
+
+@app.command()
+def history(
+    config: ConfigArgument,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DURATION",
+            show_default=False,
+            help="A history to try; repeat for several. Default: 7d 30d 90d 180d 365d 730d.",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(metavar="SHARE", help="How much worse is still enough, as a share of the loss.")
+    ] = 0.01,
+    plot: PlotOption = None,
+    as_of: AsOfOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say how much history pays: learn and test as if events older than so many days had not been kept.
+
+    Names the fewest days that, like all more, are as good as everything within the tolerance, beyond chance.
+    More: docs/evaluation.md.
+
+    Example: `cxml history telecom.yaml --keep 30d --keep 90d --keep 365d`
+    """
+    voice = Voice(quiet)
+    curves = _open(config, as_of).history_curves(keep=keep or (), tolerance=tolerance, plot=plot, progress=voice)
+    _show_curves(voice, curves, plot, as_json)
+
+
+def _show_curves(voice: Voice, curves: Sequence[Any], plot: Path | None, as_json: bool) -> None:
+    if as_json:
+        _print_json([curve.to_dict() for curve in curves])
+        return
+    for curve in curves:
+        voice.table(*curve.table())
+        voice.result("")
+    for curve in curves:
+        for line in curve.lines():
+            voice.result(line)
+    if plot is not None:
+        voice.result(f"written: {plot}")
 
 
 @app.command()
@@ -189,6 +392,76 @@ def score(
     else:
         for line in result.lines():
             voice.result(line)
+
+
+@app.command()
+def nps(
+    config: ConfigArgument,
+    model: Annotated[str, typer.Option(metavar="REF", help="Folder, runs:/ID/model or models:/NAME@ALIAS.")],
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="ATTRIBUTE", help="Figures of each of its values, such as plan.", show_default=False),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN", help="Figures over time: month, or a duration such as 30d.", show_default=False),
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Answers of so long before count. Default: snapshots.lookback.",
+            show_default=False,
+        ),
+    ] = None,
+    cutoff: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            help="Whose satisfaction: the customers of this moment. Default: just after the last event.",
+            show_default=False,
+        ),
+    ] = None,
+    level: Annotated[float, typer.Option(metavar="SHARE", help="Of the intervals.")] = 0.95,
+    ask: Annotated[
+        int | None, typer.Option(min=1, help="Choose so many customers to ask next.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Parquet or CSV file of the figures.", show_default=False)
+    ] = None,
+    ask_out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Parquet or CSV file of whom to ask.", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PNG, SVG or PDF file of the picture.", show_default=False)
+    ] = None,
+    as_of: AsOfOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Estimate the satisfaction of everybody, not only of those who answer surveys.
+
+    Puts the mean of the answers beside two figures that correct it for silence, with intervals: answers weighted by
+    1 / P(answered), and the doubly robust one. Says what a hidden reason for silence would do to them, how noisy
+    answers are, and which customers are at risk, unhappy, or both. More: docs/satisfaction.md.
+
+    Example: `cxml nps telecom.yaml --model models/telecom --by plan --every month --plot nps.png`
+    """
+    voice = Voice(quiet)
+    result = _open(config, as_of).nps(
+        model, cutoff=cutoff, window=window, every=every, by=by, level=level, ask=ask, out=out, ask_out=ask_out,
+        plot=plot, progress=voice,
+    )  # fmt: skip
+    if as_json:
+        _print_json(result.to_dict())
+        return
+    for title, head, rows in result.tables():
+        voice.table(title, head, rows)
+        voice.result("")
+    for line in result.lines():
+        voice.result(line)
+    for path in filter(None, (out, ask_out, plot)):
+        voice.result(f"written: {path}")
 
 
 @app.command()

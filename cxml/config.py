@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -213,10 +214,8 @@ class JourneysConfig(_Part):
                 if name in CANONICAL_COLUMNS:
                     raise fault(f"'{name}' is a canonical column already; take it out", part, i)
                 if name == "promise":
-                    raise fault(
-                        f"'{name}' is what a promised time becomes; map the time as 'promised' under columns, or rename",
-                        part, i,
-                    )  # fmt: skip
+                    what = "is what a promised time becomes; map that under columns as 'promised', or rename this"
+                    raise fault(f"'{name}' {what}", part, i)
                 if not re.fullmatch(r"[A-Za-z_]\w*", name):
                     raise fault(
                         f"'{name}' cannot name a measure or attribute: use letters, digits and _, "
@@ -277,6 +276,9 @@ class SnapshotsConfig(_Part):
     end: InstantField | None = Field(None, description="no cutoff after this; default: the end of the log")
     calibration_start: InstantField | None = Field(None, description="first cutoff kept from the trees")
     test_start: InstantField | None = Field(None, description="first cutoff of the test")
+    gap: DurationField | None = Field(
+        None, description="what is learned was known so long before calibration and test begin; for data that come late"
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> SnapshotsConfig:
@@ -319,6 +321,57 @@ class FeaturesConfig(_Part):
         return sorted(set(windows))
 
 
+class ProfitConfig(_Part):
+    """What keeping a customer is worth and what trying costs, for the expected maximum profit of a churn model."""
+
+    value: float | str = Field(
+        1.0, union_mode="left_to_right", description="what is lost with a customer: a number, or the name of a numeric "
+        "feature, e.g. sum__value__365d"
+    )  # fmt: skip
+    offer: float = Field(
+        0.05, ge=0, allow_inf_nan=False, description="cost of the offer with all who take it, in the unit of value"
+    )
+    contact: float = Field(
+        0.005, ge=0, allow_inf_nan=False, description="cost of addressing a customer, in the unit of value"
+    )
+    accepts: tuple[float, float] = Field(
+        (6.0, 14.0), description="a and b of the Beta distribution of the chance that a churner accepts and stays"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_reckoned(self) -> ProfitConfig:
+        if not all(0 < number < math.inf for number in self.accepts):
+            raise fault("both numbers must be above 0", "accepts")
+        if isinstance(self.value, float) and not 0 < self.value < math.inf:
+            raise fault("must be above 0", "value")
+        if self.value != 1.0 and not {"offer", "contact"} <= self.model_fields_set:
+            raise fault("with a value of your own, give 'offer' and 'contact' in the same unit", "value")
+        return self
+
+
+class ParametersConfig(_Part):
+    """How the trees of one target grow, where not as by default; `cxml train --tune` finds such values."""
+
+    learning_rate: float | None = Field(None, gt=0, le=1, strict=True)
+    num_leaves: StrictInt | None = Field(None, ge=2, le=4096, description="most leaves of a tree")
+    max_depth: StrictInt | None = Field(None, ge=-1, le=64, description="-1: as deep as the leaves allow")
+    min_child_samples: StrictInt | None = Field(None, ge=1, description="fewest snapshots in a leaf")
+    subsample: float | None = Field(None, gt=0, le=1, strict=True, description="share of the snapshots for each tree")
+    colsample_bytree: float | None = Field(
+        None, gt=0, le=1, strict=True, description="share of the features for each tree"
+    )
+    reg_alpha: float | None = Field(None, ge=0, strict=True)
+    reg_lambda: float | None = Field(None, ge=0, strict=True)
+    n_estimators: StrictInt | None = Field(None, ge=1, description="most trees")
+    early_stopping_rounds: StrictInt | None = Field(
+        None, ge=1, description="stop when so many trees in a row did not help"
+    )
+
+    def given(self) -> dict[str, float | int]:
+        """Return what is not left to its default."""
+        return self.model_dump(exclude_none=True)
+
+
 class ChurnConfig(_Part):
     """What leaving means.
 
@@ -339,6 +392,20 @@ class ChurnConfig(_Part):
     horizons: list[DurationField] = Field(
         default_factory=lambda: [Duration.parse(h) for h in ("30d", "60d", "90d")], min_length=1
     )
+    reasons: dict[str, list[str]] = Field(
+        default_factory=dict, description="kind event: reason -> which of the touchpoints; every score then has the "
+        "probability of each reason, e.g. churn_30d__voluntary"
+    )  # fmt: skip
+    calibrate_by: str | None = Field(
+        None, description="attribute whose segments are calibrated apart, as far as the data bear it"
+    )
+    corrections: Literal["auto", True, False] = Field(
+        "auto", description="small trees for each horizon alone; auto: where they clearly pay on later customers"
+    )
+    parameters: ParametersConfig | None = Field(None, description="of the trees; what is not named stays as it is")
+    profit: ProfitConfig | None = Field(
+        None, description="for the expected maximum profit; default: every customer is worth 1"
+    )
 
     @field_validator("horizons")
     @classmethod
@@ -351,11 +418,33 @@ class ChurnConfig(_Part):
             raise fault("'touchpoints' go with kind 'event', and kind 'event' needs them", "touchpoints")
         if (self.kind == "table") != (self.source is not None):
             raise fault("'source' goes with kind 'table', and kind 'table' needs it", "source")
+        self._check_reasons()
         known = ("customer_id", "timestamp")
         for name in self.columns:
             if name not in known:
                 raise fault(f"unknown name{nearest(name, known)}", "columns", name)
         return self
+
+    def _check_reasons(self) -> None:
+        if not self.reasons:
+            return
+        if self.kind != "event" or len(self.reasons) < 2:
+            raise fault("go with kind 'event', and two reasons or more compete", "reasons")
+        for name in self.reasons:
+            if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
+                what = f"'{name}' cannot name a reason: write small letters and digits, and _ between them"
+                raise fault(what, "reasons", name)
+        named = [touchpoint for touchpoints in self.reasons.values() for touchpoint in touchpoints]
+        for name, touchpoints in self.reasons.items():
+            for i, touchpoint in enumerate(touchpoints):
+                if touchpoint not in self.touchpoints:
+                    what = f"'{touchpoint}' is not churn{nearest(touchpoint, self.touchpoints)}"
+                    raise fault(what, "reasons", name, i)
+                if named.count(touchpoint) > 1:
+                    raise fault(f"'{touchpoint}' has more than one reason", "reasons", name, i)
+        rest = [touchpoint for touchpoint in self.touchpoints if touchpoint not in named]
+        if rest:
+            raise fault(f"every one of 'touchpoints' needs its reason, and '{rest[0]}' has none", "reasons")
 
 
 _SCALES = {"nps": (0, 10), "csat": (1, 5), "ces": (1, 7)}
@@ -368,6 +457,7 @@ class SatisfactionConfig(_Part):
     touchpoint: str = Field(description="rows of this touchpoint carry the answer in `score`")
     asked: str | None = Field(None, description="touchpoint of being asked; then the cutoff is that moment")
     scale: tuple[StrictInt, StrictInt] | None = Field(None, description="lowest and highest score; for kind custom")
+    parameters: ParametersConfig | None = Field(None, description="of the trees; what is not named stays as it is")
 
     @model_validator(mode="after")
     def _scale_fits(self) -> SatisfactionConfig:
@@ -424,6 +514,10 @@ class ProjectConfig(_Part):
     def _something_to_learn(self) -> ProjectConfig:
         if self.churn is None and self.satisfaction is None:
             raise ValueError("nothing to learn: add 'churn' or 'satisfaction'")
+        by, attributes = self.churn and self.churn.calibrate_by, [*self.journeys.attributes]
+        attributes += self.customers.attributes if self.customers else []
+        if by and by not in attributes:
+            raise fault(f"'{by}' is no attribute{nearest(by, attributes)}", "churn", "calibrate_by")
         taken = set(self.journeys.attributes) & set(self.customers.attributes if self.customers else [])
         if taken:
             what = f"attribute '{min(taken)}' is in both journeys and customers; rename one under columns"

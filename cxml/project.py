@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +17,24 @@ from cxml.config import ProjectConfig, expand, load_config, resolve_path
 from cxml.errors import ConfigError, DataError
 from cxml.files import refuse_to_replace, write_aside
 from cxml.progress import SILENT, Progress
-from cxml.times import format_instant, parse_instant
+from cxml.times import DAY_US, Duration, format_instant, parse_instant
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
 
     from cxml.config import SatisfactionConfig
+    from cxml.evaluate.definition import DefinitionReport
     from cxml.features.frame import JourneyFeatures
     from cxml.features.leakage import LeakageReport
     from cxml.journeys.log import JourneyLog
     from cxml.journeys.quality import QualityReport
+    from cxml.models.store import SavedModel
+    from cxml.training.backtest import Backtest
+    from cxml.training.curves import HistoryCurve, LearningCurve
     from cxml.training.learn import Trained
+    from cxml.training.nps import NpsReport
+    from cxml.training.tune import Tuned
 
 Int64 = NDArray[np.int64]
 
@@ -154,32 +161,128 @@ class Project:
         _write_json(result.to_dict(), folder / "quality.json")
         return result
 
-    def features(self, cutoffs: Sequence[Any], *, progress: Progress = SILENT) -> pandas.DataFrame:
-        """Return ``customer_id``, ``cutoff`` and the features of everyone known before each cutoff."""
+    def define_churn(
+        self,
+        *,
+        gaps: Sequence[Any] = (),
+        within: Any = None,
+        tolerated: float = 0.2,
+        until: Any = None,
+        out: str | os.PathLike[str] | None = None,
+        plot: str | os.PathLike[str] | None = None,
+        progress: Progress = SILENT,
+    ) -> DefinitionReport:
+        """Measure how long a customer must be silent to be called gone; for logs without a cancellation.
+
+        Parameters
+        ----------
+        gaps : sequence of str, optional
+            Gaps to try, such as ``"30d"``; default: round numbers of days that the log can judge.
+        within : str, optional
+            Back means within so long after having been called gone; default: the longest round time in a quarter
+            of the log, at most a year.
+        tolerated : float
+            Largest share of those called gone that may come back.
+        until : date, optional
+            Read the log as if it ended here.
+        out : path, optional
+            Parquet or CSV file of the table.
+        plot : path, optional
+            PNG or SVG file of the picture.
+        progress : Progress
+
+        Returns
+        -------
+        DefinitionReport
+        """
+        from cxml.evaluate.definition import define_churn
+        from cxml.evaluate.definition_plot import picture_format, save_definition_plot
+
+        if plot is not None:
+            picture_format(plot)  # refused now, not after the reading
+        days = [_whole_days(gap, "--gap") for gap in gaps]
+        back = None if within is None else _whole_days(within, "--within")
+        end = None if until is None else _instant(until, "--until")
+        log = self.read(progress=progress)
+        report = define_churn(
+            log, self.config.churn, self.config.snapshots, gaps=days, within=back, tolerated=tolerated, until=end,
+            random_state=self.config.random_state, progress=progress,
+        )  # fmt: skip
+        if out is not None:
+            report.write(out)
+        if plot is not None:
+            save_definition_plot(report.definition, plot)
+        return report
+
+    def features(
+        self, cutoffs: Sequence[Any], *, model: str | os.PathLike[str] | None = None, progress: Progress = SILENT
+    ) -> pandas.DataFrame:
+        """Return ``customer_id``, ``cutoff`` and the features of everyone known before each cutoff.
+
+        Parameters
+        ----------
+        cutoffs : sequence of date
+        model : path or str, optional
+            Compute the features of this model, as `score` does. Default: choose and learn them, those from outcomes
+            too, from what was known before the earliest cutoff.
+        progress : Progress
+        """
         from cxml.features.export import feature_frame
 
         log = self.read(progress=progress)
         moments = sorted({_instant(c, "--cutoff") for c in cutoffs})
-        return feature_frame(log, self._features(log, moments[0]), moments, progress)
+        return feature_frame(log, self._features(log, moments[0], model, progress), moments, progress)
 
     def write_features(
-        self, cutoffs: Sequence[Any], out: str | os.PathLike[str], *, progress: Progress = SILENT
+        self,
+        cutoffs: Sequence[Any],
+        out: str | os.PathLike[str],
+        *,
+        model: str | os.PathLike[str] | None = None,
+        progress: Progress = SILENT,
     ) -> tuple[int, list[str]]:
-        """Write the feature frame as Parquet, or CSV where the name ends so; return rows and feature names."""
+        """Write the frame of `features` as Parquet, or CSV where the name ends so; return rows and feature names."""
         from cxml.features.export import write_features
 
         log = self.read(progress=progress)
         moments = sorted({_instant(c, "--cutoff") for c in cutoffs})
-        features = self._features(log, moments[0])
+        features = self._features(log, moments[0], model, progress)
         return write_features(log, features, moments, out, progress), list(features.plan_.columns)
 
-    def _features(self, log: JourneyLog, until: int) -> JourneyFeatures:
+    def _features(
+        self, log: JourneyLog, until: int, model: str | os.PathLike[str] | None, progress: Progress
+    ) -> JourneyFeatures:
         from cxml.features.frame import JourneyFeatures
+        from cxml.features.learn import Choice, needs_outcomes
+        from cxml.training.hindsight import hindsight_before
 
-        return JourneyFeatures.from_config(self.config).fit(log, until=until)
+        if model is not None:
+            return JourneyFeatures.from_plan(self._model(model).plan)
+        known = None
+        if needs_outcomes(Choice.from_config(self.config)):
+            known = hindsight_before(log, self.config, until, self.leavers(progress))
+        features = JourneyFeatures.from_config(self.config).fit(log, until=until, outcomes=known)
+        for note in features.notes_:
+            progress.say(note)
+        return features
+
+    def _model(self, ref: str | os.PathLike[str]) -> SavedModel:
+        """Load a model, and refuse one that answers another question than the project asks."""
+        from cxml.models.store import load_model
+        from cxml.scoring.question import check_question
+
+        loaded = load_model(self.model_folder(ref))
+        check_question(loaded, self.config)
+        return loaded
 
     def train(
-        self, *, out: str | os.PathLike[str] | None = None, track: bool = True, progress: Progress = SILENT
+        self,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        track: bool = True,
+        tune: int | None = None,
+        strict: bool = False,
+        progress: Progress = SILENT,
     ) -> TrainResult:
         """Learn, test, save the model folder, and record the run in MLflow.
 
@@ -189,6 +292,12 @@ class Project:
             Model folder; default ``models/NAME``. Replaced as a whole.
         track : bool
             Record the run. A tracking store that cannot be reached does not cost the model: it is saved first.
+        tune : int, optional
+            Search for better parameters first, in so many trials; see `cxml.training.tune.tune`. Finished trials are
+            kept beside the model folder, in ``NAME.tuning.db``, and the same call goes on from them.
+        strict : bool
+            Refuse a model that is no better than one of the baselines on the test: the folder keeps what it held, and
+            the run is recorded but not registered. See ``refusal`` of the result.
         progress : Progress
 
         Returns
@@ -200,20 +309,99 @@ class Project:
 
         folder = Path(out) if out is not None else Path("models") / self.config.name
         refuse_to_replace(folder, MANIFEST)  # now, not after an hour of training
-        trained = train(self.read(progress=progress), self.config, self.leavers(), progress)
-        save_model(trained.model, folder, trained.card)
-        progress.say(f"model saved to {folder}")
+        log, config, tuned = self.read(progress=progress), self.config, {}
+        if tune is not None:
+            from cxml.training.tune import tune as search
+            from cxml.training.tune import with_tuned
+
+            trials = folder.with_name(f"{folder.name}.tuning.db")
+            tuned = search(log, config, tune, self.leavers(), progress, storage=trials)
+            config = with_tuned(config, tuned)
+        found = {target: one.to_dict() for target, one in tuned.items()}
+        trained = train(log, config, self.leavers(), progress, tuning=found)
+        refusal = trained.refusal() if strict else None
         run, failure = None, None
-        if track:
-            try:
-                run = self._track(trained, folder, progress)
-            except Exception as error:  # the model is safe on disk; losing the record must not lose it
-                failure = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        return TrainResult(trained, folder, run, failure)
+        with tempfile.TemporaryDirectory() as elsewhere:
+            place = folder if refusal is None else Path(elsewhere) / "model"
+            save_model(trained.model, place, trained.card)
+            progress.say(f"model saved to {folder}" if refusal is None else f"{folder} is left as it was")
+            if track:
+                try:
+                    run = self._track(trained, config, tuned, place, progress, register=refusal is None)
+                except Exception as error:  # the model is safe on disk; losing the record must not lose it
+                    failure = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return TrainResult(trained, folder, run, failure, tuned, refusal)
 
-    def _track(self, trained: Trained, folder: Path, progress: Progress) -> Any:
-        import tempfile
+    def learning_curves(
+        self, *, repeats: int = 3, plot: str | os.PathLike[str] | None = None, progress: Progress = SILENT
+    ) -> list[LearningCurve]:
+        """Measure how the test loss falls with the customers learned from, and say what more would bring.
 
+        Parameters
+        ----------
+        repeats : int
+            How often a small share of the customers is drawn.
+        plot : path, optional
+            PNG, SVG or PDF file of the picture.
+        progress : Progress
+
+        Returns
+        -------
+        list of LearningCurve
+            One a target; see `cxml.training.curves.learning_curves`.
+        """
+        from cxml.evaluate.plots import plot_format, save_plot
+        from cxml.training.curves import draw_curves, learning_curves
+
+        if plot is not None:
+            plot_format(plot)  # refused now, not after the training
+        curves = learning_curves(self.read(progress=progress), self.config, self.leavers(), progress, repeats=repeats)
+        if plot is not None:
+            save_plot(plot, draw_curves(curves))
+        return curves
+
+    def history_curves(
+        self,
+        *,
+        keep: Sequence[Any] = (),
+        tolerance: float = 0.01,
+        plot: str | os.PathLike[str] | None = None,
+        progress: Progress = SILENT,
+    ) -> list[HistoryCurve]:
+        """Measure how the test loss falls with the days of history that features may see.
+
+        Parameters
+        ----------
+        keep : sequence of str, optional
+            Histories to try, such as ``"90d"``; default: some from a week to two years.
+        tolerance : float
+            How much worse is still enough, as a share of the loss with all history.
+        plot : path, optional
+            PNG, SVG or PDF file of the picture.
+        progress : Progress
+
+        Returns
+        -------
+        list of HistoryCurve
+            One a target; see `cxml.training.curves.history_curves`.
+        """
+        from cxml.evaluate.plots import plot_format, save_plot
+        from cxml.training.curves import draw_curves, history_curves
+
+        if plot is not None:
+            plot_format(plot)  # refused now, not after the training
+        days = [_whole_days(each, "--keep") for each in keep]
+        curves = history_curves(
+            self.read(progress=progress), self.config, self.leavers(), progress, days=days or None, tolerance=tolerance
+        )
+        if plot is not None:
+            save_plot(plot, draw_curves(curves))
+        return curves
+
+    def _track(
+        self, trained: Trained, config: ProjectConfig, tuned: Mapping[str, Tuned], folder: Path, progress: Progress,
+        *, register: bool,
+    ) -> Any:  # fmt: skip
         from cxml.tracking.record import run_record
         from cxml.tracking.runs import log_training
 
@@ -223,9 +411,50 @@ class Project:
                 uri=self.tracking_uri,
                 experiment=self.config.tracking.experiment or self.config.name,
                 run_name=f"{self.config.name}-{trained.model.version}",
-                register_as=self.config.name if self.config.tracking.register_model else None,
-                **run_record(trained, self.config, plots),
+                register_as=self.config.name if register and self.config.tracking.register_model else None,
+                **run_record(trained, config, plots, tuned),
             )
+
+    def backtest(
+        self,
+        *,
+        folds: int | None = None,
+        random_split: bool = False,
+        out: str | os.PathLike[str] | None = None,
+        plot: str | os.PathLike[str] | None = None,
+        progress: Progress = SILENT,
+    ) -> Backtest:
+        """Learn and test as if on several days of the past; see `cxml.training.backtest.backtest`.
+
+        Parameters
+        ----------
+        folds : int, optional
+            Exactly so many; default: as many as fit, at most five.
+        random_split : bool
+            Also show by how much a random split flatters.
+        out : path, optional
+            Parquet or CSV file for every figure; see `Backtest.table`.
+        plot : path, optional
+            PNG, SVG or PDF file for the deciding metrics by fold.
+        progress : Progress
+
+        Returns
+        -------
+        Backtest
+        """
+        from cxml.evaluate.plots import plot_format, save_plot
+        from cxml.scoring.batch import write_scores
+        from cxml.training.backtest import backtest
+
+        if plot is not None:
+            plot_format(plot)  # now, not after an hour
+        log = self.read(progress=progress)
+        result = backtest(log, self.config, self.leavers(), progress, folds=folds, random_split=random_split)
+        if out is not None:
+            write_scores(result.table(), out)
+        if plot is not None:
+            save_plot(plot, result.plot())
+        return result
 
     @property
     def tracking_uri(self) -> str:
@@ -266,12 +495,9 @@ class Project:
         -------
         ScoreResult
         """
-        from cxml.models.store import load_model
         from cxml.scoring.batch import score_log, write_scores
-        from cxml.scoring.question import check_question
 
-        loaded = load_model(self.model_folder(model))
-        check_question(loaded, self.config)
+        loaded = self._model(model)
         log = self.read(progress=progress)
         moment = self._moment(log) if cutoff is None else _instant(cutoff, "--cutoff")
         table = score_log(
@@ -281,6 +507,77 @@ class Project:
         if out is not None:
             write_scores(table, out)
         return ScoreResult(table, None if out is None else Path(out), log.quality)
+
+    def nps(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        cutoff: Any = None,
+        window: str | None = None,
+        every: str | None = None,
+        by: str | None = None,
+        level: float = 0.95,
+        ask: int | None = None,
+        out: str | os.PathLike[str] | None = None,
+        ask_out: str | os.PathLike[str] | None = None,
+        plot: str | os.PathLike[str] | None = None,
+        progress: Progress = SILENT,
+    ) -> NpsReport:
+        """Estimate the satisfaction of everybody from the answers of some; see `cxml.training.nps.nps_report`.
+
+        Parameters
+        ----------
+        model : path or str
+            As in `score`.
+        cutoff : date, optional
+            Whose satisfaction: the customers of this moment; only what was known before it counts. Default:
+            ``snapshots.end``, else just after the last event.
+        window : str, optional
+            Answers of so long before count, such as ``90d``; default: ``snapshots.lookback``.
+        every : str, optional
+            ``month`` or a duration: figures over time.
+        by : str, optional
+            An attribute: figures of each of its values.
+        level : float
+            Of the intervals.
+        ask : int, optional
+            How many surveys to send next.
+        out, ask_out : path, optional
+            Parquet or CSV files of the figures, and of whom to ask.
+        plot : path, optional
+            PNG, SVG or PDF file of the picture.
+        progress : Progress
+
+        Returns
+        -------
+        NpsReport
+        """
+        from cxml.evaluate.nps_plot import save_nps_plot
+        from cxml.evaluate.plots import plot_format
+        from cxml.training.nps import nps_report, write_frame
+
+        if plot is not None:
+            plot_format(plot)  # refused now, not after the work
+        if ask_out is not None and ask is None:
+            raise ConfigError("--ask-out is the file of whom to ask: say how many with --ask")
+        if not 0 < level < 1:
+            raise ConfigError(f"--level is {level}; it must lie between 0 and 1, e.g. 0.95")
+        span = every if every in (None, "month") else _duration(every, "--every")
+        back = None if window is None else _duration(window, "--window")
+        loaded = self._model(model)
+        log = self.read(progress=progress)
+        moment = self.config.snapshots.end if cutoff is None else _instant(cutoff, "--cutoff")
+        report = nps_report(
+            log, self.config, loaded, until=moment, window=back, every=span, by=by, level=level, ask=ask,
+            leavers=self.leavers(), progress=progress,
+        )  # fmt: skip
+        if out is not None:
+            report.write(out)
+        if ask_out is not None and report.to_ask is not None:
+            write_frame(report.to_ask, ask_out)
+        if plot is not None:
+            save_nps_plot(report.frame(), plot)
+        return report
 
     def _moment(self, log: JourneyLog) -> int | SatisfactionConfig:
         """When to score unless told otherwise: see `score`."""
@@ -352,12 +649,18 @@ class TrainResult:
     run : TrackedRun or None
     tracking_failure : str or None
         Why the run was not recorded, where it was to be.
+    tuned : mapping of str to Tuned
+        By target what a search for parameters found; empty where none was asked for.
+    refusal : str or None
+        Why the model was not saved, where only one that is better than every baseline was wanted.
     """
 
     trained: Trained
     folder: Path
     run: Any
     tracking_failure: str | None
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)
+    refusal: str | None = None
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Return one table a target: metrics of the model beside the baselines on the same snapshots."""
@@ -365,24 +668,29 @@ class TrainResult:
 
     def lines(self) -> list[str]:
         """Say where everything is."""
-        lines = [*self.trained.verdicts(), f"model {self.trained.model.version}: {self.folder}"]
+        lines = [f"tuned: {found.line()}" for found in self.tuned.values()]
+        where = self.folder if self.refusal is None else "not saved, not registered"
+        lines += [*self.trained.verdicts(), f"model {self.trained.model.version}: {where}"]
         if self.run is not None:
             lines.append(f"MLflow run {self.run.run_id} in {self.run.uri}")
             if self.run.version is not None:
                 lines.append(f"registered as {self.trained.model.name} version {self.run.version}")
         if self.tracking_failure:
-            lines.append(f"warning: not recorded in MLflow ({self.tracking_failure}); the model folder is complete")
+            folder = "the model folder is complete" if self.refusal is None else "nothing is left of this training"
+            lines.append(f"warning: not recorded in MLflow ({self.tracking_failure}); {folder}")
         return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result for machines."""
         return {
-            "model": str(self.folder),
+            "model": str(self.folder) if self.refusal is None else None,
+            "refusal": self.refusal,
             "version": self.trained.model.version,
             "run_id": None if self.run is None else self.run.run_id,
             "registered_version": None if self.run is None else self.run.version,
             "tracking_failure": self.tracking_failure,
             "metrics": self.trained.metrics(),
+            **({"tuning": {target: found.to_dict() for target, found in self.tuned.items()}} if self.tuned else {}),
         }
 
 
@@ -450,6 +758,23 @@ def _write_json(content: Any, path: Path) -> None:
 
 def _mean(table: pyarrow.Table, column: str) -> float:
     return float(table.column(column).to_numpy().mean())
+
+
+def _whole_days(value: Any, option: str) -> int:
+    try:
+        duration = Duration.parse(value)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
+    if duration.us % DAY_US:
+        raise ConfigError(f"{option}: '{value}' is no whole number of days; write for example 30d")
+    return duration.us // DAY_US
+
+
+def _duration(value: Any, option: str) -> Duration:
+    try:
+        return Duration.parse(value)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
 
 
 def _instant(value: Any, option: str) -> int:

@@ -1,8 +1,10 @@
 """What anyone would do without us, on the same snapshots and in the same shape, so that the same metrics apply.
 
-Three for churn: the base rate, the recency rule, and a logistic regression on recency, frequency and monetary
-value (RFM; Hughes 1994, Strategic Database Marketing). Three for scores: the base distribution, the last score,
-and a multinomial logistic regression on RFM. A model that does not beat all of them has learned nothing of use.
+Four rungs of a ladder for churn: the base rate, the recency rule, a logistic regression on recency, frequency and
+monetary value (RFM; Hughes 1994, Strategic Database Marketing), and LightGBM as it comes, one classifier a horizon
+(Ke et al. 2017, LightGBM: a highly efficient gradient boosting decision tree). Four for scores: the base distribution,
+the last score, a multinomial logistic regression on RFM, and LightGBM's regression. A model that does not beat all of
+them has learned nothing of use.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
 
 BASE_RATE, RECENCY, RFM = "base rate", "recency rule", "RFM logistic regression"
 BASE_DISTRIBUTION, LAST_SCORE = "base distribution", "last score rule"
+PLAIN_LIGHTGBM = "plain LightGBM"
 
 _RECENCY_COLUMN = "days_since__all"
 _RFM_COLUMNS = re.compile(r"days_since__all|tenure_days|count__all__\w+|sum__value__\w+")
 _LAST_SCORE_COLUMN = re.compile(r"last__score__(\w+)")
+_LIGHTGBM_ROUNDS = 100  # what LGBMClassifier and LGBMRegressor grow unless told otherwise
+_HELD_OUT = 0.2  # share of the rows that tell how far off a regression of scores is
 _PRIOR_ANSWERS = 10.0  # a last score seen n times is shrunk to the base as if 10 more answers had followed that
 
 
@@ -38,28 +43,32 @@ def churn_baselines(
     known: ArrayLike,
     test: Features,
     *,
+    categorical: Sequence[str] = (),
     max_rows: int = 200_000,
     random_state: int = 0,
 ) -> dict[str, Float64]:
-    """Predict the churn of the test rows in three simple ways.
+    """Predict the churn of the test rows in four simple ways.
 
     Parameters
     ----------
     train, test : DataFrame, or (matrix, names)
-        Features by their names; only ``days_since__all``, ``tenure_days``, ``count__all__*`` and ``sum__value__*``
-        are looked at, and any of them may be missing. NaN: unknown.
+        Features by their names. The rules look at ``days_since__all``, ``tenure_days``, ``count__all__*`` and
+        ``sum__value__*``, any of which may be missing; LightGBM looks at every column. NaN: unknown.
     known : array of shape (n_train, n_horizons)
         1 churned by the horizon, 0 not, NaN censored before it.
+    categorical : sequence of str
+        Columns of a matrix that hold codes; those of a DataFrame are of type category.
     max_rows : int
         Regressions learn from at most so many training rows, drawn at random: a dozen coefficients need no more.
     random_state : int
-        Seed of that draw.
+        Seed of that draw, and LightGBM's.
 
     Returns
     -------
     dict of str to float array of shape (n_test, n_horizons)
         ``base rate``, ``recency rule`` (a logistic regression on the log of the days since the last event, so
-        ranked by recency) and ``RFM logistic regression``; the latter two only where their columns exist.
+        ranked by recency), ``RFM logistic regression``, both only where their columns exist, and ``plain LightGBM``
+        (default parameters, a classifier a horizon).
 
     Raises
     ------
@@ -90,6 +99,10 @@ def churn_baselines(
             found[name] = np.column_stack(
                 [_logistic(x, outcome[:, k], x_test, max_rows, random_state) for k in range(outcome.shape[1])]
             )
+    x, x_test, codes = _everything(train, test, categorical)
+    found[PLAIN_LIGHTGBM] = np.column_stack(
+        [_lightgbm_classifier(x, outcome[:, k], x_test, codes, random_state) for k in range(outcome.shape[1])]
+    )
     return found
 
 
@@ -100,27 +113,30 @@ def score_baselines(
     *,
     lo: int,
     hi: int,
+    categorical: Sequence[str] = (),
     max_rows: int = 200_000,
     random_state: int = 0,
 ) -> dict[str, Float64]:
-    """Predict the scores of the test rows in three simple ways.
+    """Predict the scores of the test rows in four simple ways.
 
     Parameters
     ----------
     train, test : DataFrame, or (matrix, names)
-        As in `churn_baselines`; ``last__score__*`` is looked at too, the widest window of it.
+        As in `churn_baselines`; ``last__score__*`` is looked at too, the widest window of it. The last fifth of the
+        training rows tells how far off LightGBM is, so give the later part of them last.
     scores : array of shape (n_train,)
         Answers from ``lo`` to ``hi``; NaN: asked, not answered, not learned from.
     lo, hi : int
         Lowest and highest score.
-    max_rows, random_state
+    categorical, max_rows, random_state
         As in `churn_baselines`.
 
     Returns
     -------
     dict of str to float array of shape (n_test, hi - lo + 1)
         ``base distribution``; ``last score rule``, how those answered whose last score was the same (one more
-        group for those without), shrunk to the base where they are few; ``RFM logistic regression``.
+        group for those without), shrunk to the base where they are few; ``RFM logistic regression``;
+        ``plain LightGBM``, a regression with default parameters, spread as far as it is off on rows held out.
 
     Raises
     ------
@@ -155,6 +171,8 @@ def score_baselines(
     if columns:
         x, x_test = _design(_columns(train, columns)[answered], _columns(test, columns))
         found[RFM] = _multinomial(x, classes, x_test, n_scores, max_rows, random_state)
+    x, x_test, codes = _everything(train, test, categorical)
+    found[PLAIN_LIGHTGBM] = _lightgbm_scores(_rows(x, answered), classes, x_test, n_scores, codes, random_state)
     return found
 
 
@@ -183,6 +201,63 @@ def _multinomial(
     fitted = LogisticRegression(C=1.0, solver=solver, max_iter=200).fit(x, classes)
     probability[:, fitted.classes_] = fitted.predict_proba(x_test)
     return probability
+
+
+def _lightgbm_classifier(x: Any, outcome: Float64, x_test: Any, codes: Any, random_state: int) -> Float64:
+    """P(outcome = 1) by a classifier with default parameters; the base rate where training saw one class only."""
+    known = ~np.isnan(outcome)
+    y = outcome[known]
+    if y.min() == y.max():
+        return np.full(len(x_test), y[0])
+    return _lightgbm("binary", _rows(x, known), y, x_test, codes, random_state)
+
+
+def _lightgbm_scores(
+    x: Any, classes: np.ndarray[Any, Any], x_test: Any, n_scores: int, codes: Any, random_state: int
+) -> Float64:
+    """Distribution of the score: a regression, and the distances by which it missed the rows held out."""
+    n = len(classes) - max(1, int(_HELD_OUT * len(classes)))
+    y = classes.astype(np.float64)
+    early, late = np.arange(n), np.arange(n, len(classes))
+    if n < 1 or y.min() == y.max():
+        expected, missed = np.full(len(x_test), y.mean()), y - y.mean()
+    else:
+        expected = _lightgbm("regression", x, y, x_test, codes, random_state)
+        missed = y[late] - _lightgbm("regression", _rows(x, early), y[early], _rows(x, late), codes, random_state)
+    # the score is at most k where the miss is below k + 1/2 - expected
+    below = np.searchsorted(np.sort(missed), np.arange(n_scores - 1) + 0.5 - expected[:, None]) / len(missed)
+    return np.diff(below, axis=1, prepend=0.0, append=1.0)
+
+
+def _lightgbm(objective: str, x: Any, y: Float64, x_test: Any, codes: Any, random_state: int) -> Float64:
+    """Fit what LGBMClassifier and LGBMRegressor fit when nobody tells them anything; the same on any machine."""
+    import lightgbm
+
+    parameters = {
+        "objective": objective, "seed": random_state, "deterministic": True, "force_row_wise": True, "verbosity": -1,
+    }  # fmt: skip
+    data = lightgbm.Dataset(x, y, categorical_feature=codes)
+    booster = lightgbm.train(parameters, data, num_boost_round=_LIGHTGBM_ROUNDS)
+    return np.asarray(booster.predict(x_test), dtype=np.float64)
+
+
+def _everything(train: Features, test: Features, categorical: Sequence[str]) -> tuple[Any, Any, Any]:
+    """Every column that LightGBM can take, of both, and which hold categories."""
+    if isinstance(train, tuple) and isinstance(test, tuple):
+        wanted, held = list(train[1]), list(test[1])
+        if wanted != held:
+            _columns(test, wanted)  # says what is missing
+            test = (test[0][:, [held.index(name) for name in wanted]], wanted)
+        return train[0], test[0], [wanted.index(name) for name in categorical]
+    if isinstance(train, tuple) or isinstance(test, tuple):
+        raise DataError("train and test features must both be DataFrames, or both (matrix, names)")
+    taken = [name for name in train.columns if str(train[name].dtype) == "category" or train[name].dtype.kind in "biuf"]
+    return train[taken], test[taken], "auto"
+
+
+def _rows(x: Any, chosen: np.ndarray[Any, Any]) -> Any:
+    """Rows of a matrix or of a DataFrame, by mask or by position."""
+    return x[chosen] if isinstance(x, np.ndarray) else x.iloc[chosen]
 
 
 def _by_last_score(before: Float64, classes: np.ndarray[Any, Any], now: Float64, base: Float64) -> Float64:

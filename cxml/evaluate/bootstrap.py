@@ -71,7 +71,7 @@ def bootstrap_interval(
     """
     parts = [np.asarray(a) for a in arrays]
     values = _replicates([(metric, parts)], clusters, n, random_state)[:, 0]
-    return _interval(float(metric(*parts)), values, level)
+    return percentile_interval(float(metric(*parts)), values, level)
 
 
 def paired_difference(
@@ -98,7 +98,7 @@ def paired_difference(
     """
     one, other = [np.asarray(a) for a in arrays], [np.asarray(a) for a in others]
     values = _replicates([(metric, one), (metric, other)], clusters, n, random_state)
-    return _interval(float(metric(*one)) - float(metric(*other)), values[:, 0] - values[:, 1], level)
+    return percentile_interval(float(metric(*one)) - float(metric(*other)), values[:, 0] - values[:, 1], level)
 
 
 def metric_intervals(
@@ -125,7 +125,7 @@ def metric_intervals(
         group = list(same_rows)  # rows alike: one draw of customers serves all their metrics
         values = _replicates([(c.metric, c.arrays) for c in group], customers[group[0].rows], n, random_state)
         for k, cell in enumerate(group):
-            found[cell.key] = _interval(float(cell.metric(*cell.arrays)), values[:, k], level)
+            found[cell.key] = percentile_interval(float(cell.metric(*cell.arrays)), values[:, k], level)
     return found
 
 
@@ -142,13 +142,34 @@ def _replicates(
         raise ConfigError(f"n is {n}; the bootstrap needs at least 1 replicate")
     blocks = [
         np.column_stack([metric(*arrays, weight=weight) for metric, arrays in jobs])
-        for weight in _draws(customers, n, random_state)
+        for weight in customer_draws(customers, n, random_state)
     ]
     return np.concatenate(blocks) if blocks else np.empty((0, len(jobs)))
 
 
-def _draws(customers: NDArray[Any], n: int, random_state: int) -> Iterator[Float64]:
-    """Weights of shape (some replicates, n_rows), ``n`` replicates in all."""
+def customer_draws(customers: NDArray[Any], n: int, random_state: int) -> Iterator[Float64]:
+    """Draw customers with replacement, ``n`` times, some replicates at once.
+
+    Parameters
+    ----------
+    customers : array of shape (n_rows,)
+        The customer of each row.
+    n : int
+        Replicates in all.
+    random_state : int
+        Seed.
+
+    Yields
+    ------
+    float64 array of shape (some replicates, n_rows)
+        How often the customer of each row was drawn. Nothing where there are fewer than two customers to draw from.
+
+    Examples
+    --------
+    >>> weight = next(customer_draws(np.array([7, 7, 8]), 4, 0))
+    >>> weight.shape, bool((weight[:, 0] == weight[:, 1]).all())
+    ((4, 3), True)
+    """
     code = np.unique(customers, return_inverse=True)[1]
     n_customers = int(code.max()) + 1 if len(code) else 0
     if n_customers < 2:
@@ -163,7 +184,26 @@ def _draws(customers: NDArray[Any], n: int, random_state: int) -> Iterator[Float
         yield counts[:, code].astype(np.float64)
 
 
-def _interval(value: float, replicates: Float64, level: float) -> Interval:
+def percentile_interval(value: float, replicates: Float64, level: float = 0.95) -> Interval:
+    """Put a value between the quantiles of its bootstrap replicates.
+
+    Parameters
+    ----------
+    value : float
+    replicates : array of shape (n_replicates,)
+        NaN where a replicate could not tell; left out.
+    level : float
+        Share of replicates inside the interval.
+
+    Returns
+    -------
+    Interval
+
+    Examples
+    --------
+    >>> percentile_interval(2.0, np.arange(5.0), level=0.5)
+    Interval(value=2.0, low=1.0, high=3.0)
+    """
     if not 0 < level < 1:
         raise ConfigError(f"level is {level}; it must lie between 0 and 1, e.g. 0.95")
     known = replicates[~np.isnan(replicates)]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cxml.evaluate.bootstrap import Interval
+from cxml.evaluate.slices import Slice, slice_table
 
 Result = float | Interval
 
@@ -19,11 +20,18 @@ MEANINGS: Mapping[str, str] = {
     "auroc": "area under the ROC curve: the chance that a churner is ranked above another (0.5: by luck)",
     "auprc": "average precision (compare with the base rate)",
     "log_loss": "mean negative log-likelihood, nats (lower is better)",
-    "brier": "mean squared error of the probability (lower is better)",
+    "brier": "mean squared error of the probability (lower is better); reliability - resolution + uncertainty",
+    "brier_reliability": "the part of it that better calibration would take away (lower is better)",
+    "brier_resolution": "the part that telling customers apart takes away (higher is better)",
+    "brier_uncertainty": "that of the base rate, whoever predicts",
     "ece": "calibration error over ten bins of equally many rows (lower is better; chance makes it positive)",
     "lift_at_10pct": "churn in the riskiest tenth, in multiples of the base rate",
     "calibration_slope": "slope of the outcome on the predicted log-odds (1 is right; below 1: too extreme)",
     "base_rate": "share of test rows that churned",
+    "rate_error": "mean probability minus the share that churned (0 is right)",
+    "expected_profit": "expected maximum profit of a campaign of retention, a customer of the base (higher is better)",
+    "concordance": "the chance that of two customers the one at higher risk goes first (0.5: by luck)",
+    "integrated_brier": "mean Brier score over the horizons, customers lost from sight made up for (lower is better)",
     "rps": "ranked probability score (0 perfect; lower is better)",
     "mae": "mean absolute error of the expected score, points of the scale (lower is better)",
     "quadratic_kappa": "agreement of the rounded expected score beyond chance (1 perfect)",
@@ -41,7 +49,10 @@ def model_card(
     split: Sequence[Mapping[str, Any]],
     results: Mapping[str, Mapping[str, Mapping[str, Result]]],
     packages: Mapping[str, str],
+    verdicts: Sequence[str] = (),
     limits: Sequence[str] = (),
+    slices: Mapping[str, Sequence[Slice]] | None = None,
+    everybody: tuple[Sequence[str], Sequence[Sequence[str]], Sequence[str]] | None = None,
     folder: str = "path/to/this/folder",
 ) -> str:
     """Write the card as Markdown.
@@ -62,8 +73,14 @@ def model_card(
         the others are baselines on the same rows.
     packages : mapping of str to str
         Package to version.
+    verdicts : sequence of str
+        Whether it is better than the baselines, in sentences.
     limits : sequence of str
         What this model cannot do, beside what no such model can.
+    slices : mapping of str to sequence of Slice, optional
+        Target to the metrics of the model by attribute, from `cxml.evaluate.slices.slice_metrics`.
+    everybody : (head, rows, notes), optional
+        Table of what all customers would answer, beside what those said who did.
     folder : str
         How to call the model folder in the example.
 
@@ -87,7 +104,11 @@ def model_card(
         ["## What is predicted, and when", _bullets(f"**{target}**: {text}" for target, text in targets.items())],
         ["## Training data", _table(["fact", "value"], [[str(k), _plain(v)] for k, v in training.items()])],
         ["## Split", _SPLIT, _records(split)],
-        ["## How good it is", _TEST, *_results(results)],
+        ["## How good it is", _TEST, _bullets(verdicts), *_results(results)],
+        _slices(slices or {}),
+        ["## Satisfaction of everybody", _EVERYBODY, _table(everybody[0], everybody[1]), _bullets(everybody[2])]
+        if everybody
+        else [],
         ["## Limits", _bullets([*limits, *_LIMITS])],
         ["## How to load it", _LOADING.format(folder=folder)],
         ["## Versions", _bullets(f"{package} {number}" for package, number in sorted(packages.items()))],
@@ -106,6 +127,15 @@ _SPLIT = (
 )
 _TEST = (
     "On the test part; in brackets 95 % bootstrap intervals, customers resampled. Baselines: same rows, same labels."
+)
+_WHOM = (
+    "The model on the same test rows, by attribute; values that few customers have are pooled. Base rates differ, so "
+    "compare each slice with its own base rate and look whether its errors go one way."
+)
+_EVERYBODY = (
+    "At the end of the log, with 95 % intervals that respect customers. Raw is the mean of the answers; ipw weighs "
+    "them by 1 / P(answered); doubly robust is what models expect of every customer, corrected by what they got wrong "
+    "for those who answered. All of it corrects for what the features know of who stays silent, for nothing else."
 )
 _LIMITS = (
     "It speaks of customers and touchpoints like those it learned from; watch the `status` column of its scores and "
@@ -137,8 +167,14 @@ def _results(results: Mapping[str, Mapping[str, Mapping[str, Result]]]) -> list[
     return [*parts, "What the metrics mean:", _bullets(told)] if told else parts
 
 
+def _slices(slices: Mapping[str, Sequence[Slice]]) -> list[str]:
+    parts = [text for target, some in slices.items() if some for text in (f"### {target}", _table(*slice_table(some)))]
+    return ["## For whom it is how good", _WHOM, *parts] if parts else []
+
+
 def _metric(key: str) -> str:
-    return next((metric for metric in MEANINGS if key == metric or key.startswith(metric + "_")), key)
+    found = [metric for metric in MEANINGS if key == metric or key.startswith(metric + "_")]
+    return max(found, key=len, default=key)
 
 
 def _rank(key: str) -> int:
@@ -160,7 +196,10 @@ def _figure(result: Result | None) -> str:
 def _number(value: float) -> str:
     if math.isnan(value):
         return "unknown"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    digits = 3 if abs(value) >= 0.01 or abs(value) < 1e-9 else 5  # a part of a Brier score may be as small as 0.0004
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _plain(value: Any) -> str:

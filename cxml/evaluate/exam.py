@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxml.evaluate.bootstrap import Interval, metric_intervals, paired_difference
 from cxml.evaluate.metrics import Cell, churn_cells, log_loss, rps, score_cells
+from cxml.evaluate.profit import Campaign, profit_cells
+from cxml.evaluate.slices import Slice, slice_metrics
+from cxml.evaluate.survival import survival_cells
+from cxml.times import Duration
 
 Float64 = NDArray[np.float64]
 
 MODEL = "cxml"
+
+#: Beginnings of the metrics that a table for people shows; all are in the card and in MLflow.
+_SHOWN = ("auroc", "log", "ece", "lift", "concordance", "integrated", "expected", "rps", "mae", "quadratic", "nps",
+          "balance")  # fmt: skip
+#: Metrics taken apart by attribute.
+_SLICED = ("base_rate", "rate_error", "auroc", "log_loss", "rps", "mae", "nps_error", "balance_error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,8 @@ class Exam:
     gains : dict of str to dict of str to Interval
         Baseline -> metric -> model minus baseline, paired, for the metric that decides (log loss by horizon,
         RPS); below 0 the model is better.
+    slices : tuple of Slice
+        Metrics of the model by attribute, those of churn at the first horizon.
     """
 
     target: str
@@ -39,16 +52,16 @@ class Exam:
     n_customers: int
     scores: dict[str, dict[str, Interval]]
     gains: dict[str, dict[str, Interval]]
+    slices: tuple[Slice, ...] = ()
 
     @property
     def beats_all(self) -> bool:
         """Whether the model is better than every baseline on every deciding metric."""
-        return all(gain.value < 0 for gains in self.gains.values() for gain in gains.values())
+        return not self.unbeaten()
 
     def table(self) -> tuple[str, list[str], list[list[str]]]:
         """Return title, head and rows of a table for people."""
-        shown = [m for m in self.scores[MODEL] if m.split("_")[0] in ("auroc", "log", "ece", "lift", "rps", "mae")]
-        shown += [m for m in self.scores[MODEL] if m in ("quadratic_kappa", "nps_error", "balance_error")]
+        shown = [m for m in self.scores[MODEL] if m.split("_")[0] in _SHOWN]
         rows = [
             [metric, *(_cell(metrics.get(metric), with_interval=who == MODEL) for who, metrics in self.scores.items())]
             for metric in shown
@@ -56,22 +69,28 @@ class Exam:
         title = f"{self.target}: test on {self.n_rows:,} snapshots of {self.n_customers:,} customers"
         return title, ["metric", *self.scores], rows
 
+    def unbeaten(self) -> list[str]:
+        """Name the baselines that the model does not beat, with the metric and the paired difference."""
+        return self._said(lambda gain: not gain.value < 0)
+
     def verdict(self) -> str:
         """Say in one sentence whether the model is worth having."""
-        close = [
+        unbeaten = self.unbeaten()
+        close = self._said(lambda gain: gain.value < 0 <= gain.high)
+        if unbeaten:
+            also = f"; within chance on {'; '.join(close)}" if close else ""
+            return f"{self.target}: does NOT beat every baseline: no better on {'; '.join(unbeaten)}{also}"
+        if close:
+            return f"{self.target}: better than every baseline, but within chance on {'; '.join(close)}"
+        return f"{self.target}: better than every baseline, beyond chance"
+
+    def _said(self, chosen: Callable[[Interval], bool]) -> list[str]:
+        return [
             f"{metric} against {who} ({gain.value:+.4f}, {gain.low:+.4f} to {gain.high:+.4f})"
             for who, gains in self.gains.items()
             for metric, gain in gains.items()
-            if gain.high >= 0
+            if chosen(gain)
         ]
-        if not close:
-            return f"{self.target}: better than every baseline, beyond chance"
-        word = (
-            "better than every baseline, but within chance on"
-            if self.beats_all
-            else "NOT clearly better than baselines on"
-        )
-        return f"{self.target}: {word} " + "; ".join(close)
 
     def flat(self) -> dict[str, float]:
         """Return the model's metrics by name, as numbers."""
@@ -84,6 +103,11 @@ def examine_churn(
     horizons: Sequence[str],
     customers: NDArray[np.generic],
     *,
+    followed: tuple[Float64, Float64] | None = None,
+    inactivity: bool = False,
+    value: Float64 | float = 1.0,
+    campaign: Campaign | None = None,
+    attributes: Mapping[str, NDArray[Any]] | None = None,
     n: int = 200,
     random_state: int = 0,
 ) -> Exam:
@@ -98,6 +122,17 @@ def examine_churn(
     horizons : sequence of str
     customers : array of shape (n_rows,)
         A customer's rows are drawn together.
+    followed : (array of shape (n_rows,), array of shape (n_rows,)), optional
+        Days to the outcome or to the end of what was seen, and whether the outcome was seen (1 or 0); for
+        concordance and integrated Brier score.
+    inactivity : bool
+        Whether the outcome in ``followed`` is the next activity, and churn its absence.
+    value : float or array of shape (n_rows,)
+        What is lost with the customer; for the expected profit.
+    campaign : Campaign, optional
+        What retention costs, in the same unit.
+    attributes : mapping of str to str array of shape (n_rows,), optional
+        By which to take the metrics apart.
     n : int
         Bootstrap replicates.
     random_state : int
@@ -109,7 +144,15 @@ def examine_churn(
     # A horizon nobody in the test was observed for says nothing; one whole column of NaN would only be noise.
     seen = [k for k in range(len(horizons)) if (~np.isnan(known[:, k])).any()]
     names = [horizons[k] for k in seen]
-    cells = {who: list(churn_cells(known[:, seen], p[:, seen], names)) for who, p in predictions.items()}
+    days = [Duration.parse(name).days for name in names]
+
+    def cells_of(p: Float64) -> list[Cell]:
+        told = [*churn_cells(known[:, seen], p, names), *profit_cells(known[:, seen], p, names, value, campaign)]
+        if followed is None or not names:
+            return told
+        return [*told, *survival_cells(*followed, 1.0 - p if inactivity else p, days)]
+
+    cells = {who: cells_of(p[:, seen]) for who, p in predictions.items()}
     gains: dict[str, dict[str, Interval]] = {}
     for who, p in predictions.items():
         if who == MODEL:
@@ -122,7 +165,8 @@ def examine_churn(
                 log_loss, (y, predictions[MODEL][rows, k]), (y, p[rows, k]), customers[rows], n=n,
                 random_state=random_state,
             )  # fmt: skip
-    return _exam("churn", cells, gains, customers, n, random_state)
+    sliced = [cell for cell in cells[MODEL] if names and cell.key.removesuffix(f"_{names[0]}") in _SLICED]
+    return _exam("churn", cells, gains, customers, sliced, attributes, n, random_state)
 
 
 def examine_scores(
@@ -132,6 +176,7 @@ def examine_scores(
     groups: tuple[int, int],
     customers: NDArray[np.generic],
     *,
+    attributes: Mapping[str, NDArray[Any]] | None = None,
     n: int = 200,
     random_state: int = 0,
 ) -> Exam:
@@ -146,7 +191,7 @@ def examine_scores(
         Lowest score of the scale.
     groups : (int, int)
         Highest low and highest middle score.
-    customers, n, random_state
+    customers, attributes, n, random_state
         As in `examine_churn`.
 
     Returns
@@ -164,7 +209,8 @@ def examine_scores(
         for who, p in predictions.items()
         if who != MODEL
     }
-    return _exam("satisfaction", cells, gains, customers, n, random_state)
+    sliced = [cell for cell in cells[MODEL] if cell.key in _SLICED]
+    return _exam("satisfaction", cells, gains, customers, sliced, attributes, n, random_state)
 
 
 def _exam(
@@ -172,11 +218,15 @@ def _exam(
     cells: Mapping[str, Iterable[Cell]],
     gains: dict[str, dict[str, Interval]],
     customers: NDArray[np.generic],
+    sliced: Sequence[Cell],
+    attributes: Mapping[str, NDArray[Any]] | None,
     n: int,
     random_state: int,
 ) -> Exam:
+    telling = {name: values for name, values in (attributes or {}).items() if len(np.unique(values)) > 1}
+    slices = tuple(slice_metrics(sliced, telling, customers, n=n, random_state=random_state))
     scores = {who: metric_intervals(c, customers, n=n, random_state=random_state) for who, c in cells.items()}
-    return Exam(target, len(customers), len(np.unique(customers)), scores, gains)
+    return Exam(target, len(customers), len(np.unique(customers)), scores, gains, slices)
 
 
 def _cell(interval: Interval | None, *, with_interval: bool) -> str:

@@ -55,8 +55,8 @@ def base_rate(observed: ArrayLike, predicted: ArrayLike | None = None, *, weight
     >>> base_rate([1, 0, 0, 0])
     0.25
     """
-    y, _ = _yes_no(observed, observed if predicted is None else predicted)
-    return _mean(y, _weights(weight, len(y)))
+    y, _ = yes_no(observed, observed if predicted is None else predicted)
+    return _mean(y, weights_of(weight, len(y)))
 
 
 def auroc(observed: ArrayLike, predicted: ArrayLike, *, weight: ArrayLike | None = None) -> Any:
@@ -81,10 +81,10 @@ def auroc(observed: ArrayLike, predicted: ArrayLike, *, weight: ArrayLike | None
     >>> auroc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     0.75
     """
-    y, p = _yes_no(observed, predicted)
-    happened, others = rank_groups(y, p, _weights(weight, len(y)))
+    y, p = yes_no(observed, predicted)
+    happened, others = rank_groups(y, p, weights_of(weight, len(y)))
     above = np.cumsum(happened, axis=-1) - 0.5 * happened
-    return _ratio((others * above).sum(axis=-1), happened.sum(axis=-1) * others.sum(axis=-1))
+    return ratio((others * above).sum(axis=-1), happened.sum(axis=-1) * others.sum(axis=-1))
 
 
 def auprc(observed: ArrayLike, predicted: ArrayLike, *, weight: ArrayLike | None = None) -> Any:
@@ -95,12 +95,12 @@ def auprc(observed: ArrayLike, predicted: ArrayLike, *, weight: ArrayLike | None
     >>> round(auprc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), 4)
     0.8333
     """
-    y, p = _yes_no(observed, predicted)
-    happened, others = rank_groups(y, p, _weights(weight, len(y)))
+    y, p = yes_no(observed, predicted)
+    happened, others = rank_groups(y, p, weights_of(weight, len(y)))
     found = np.cumsum(happened, axis=-1)
     looked_at = found + np.cumsum(others, axis=-1)
     precision = np.divide(found, looked_at, out=np.zeros_like(found), where=looked_at > 0)
-    return _ratio((happened * precision).sum(axis=-1), happened.sum(axis=-1))
+    return ratio((happened * precision).sum(axis=-1), happened.sum(axis=-1))
 
 
 def lift_at(
@@ -115,14 +115,14 @@ def lift_at(
     >>> lift_at([1, 1, 0, 0, 0, 0, 0, 0, 0, 0], np.linspace(1, 0, 10))
     5.0
     """
-    y, p = _yes_no(observed, predicted)
-    happened, others = rank_groups(y, p, _weights(weight, len(y)))
+    y, p = yes_no(observed, predicted)
+    happened, others = rank_groups(y, p, weights_of(weight, len(y)))
     group = happened + others
     total = group.sum(axis=-1, keepdims=True)
     before = np.cumsum(group, axis=-1) - group
     part = np.divide(fraction * total - before, group, out=np.zeros_like(group), where=group > 0)
     inside = (happened * np.clip(part, 0.0, 1.0)).sum(axis=-1)
-    return _ratio(inside, fraction * happened.sum(axis=-1))
+    return ratio(inside, fraction * happened.sum(axis=-1))
 
 
 def log_loss(observed: ArrayLike, predicted: ArrayLike, *, weight: ArrayLike | None = None) -> Any:
@@ -133,9 +133,9 @@ def log_loss(observed: ArrayLike, predicted: ArrayLike, *, weight: ArrayLike | N
     >>> round(log_loss([1, 0], [0.8, 0.4]), 4)
     0.367
     """
-    y, p = _yes_no(observed, predicted)
+    y, p = yes_no(observed, predicted)
     p = np.clip(p, _TINY, 1.0 - _TINY)
-    return _mean(-np.where(y == 1, np.log(p), np.log1p(-p)), _weights(weight, len(y)))
+    return _mean(-np.where(y == 1, np.log(p), np.log1p(-p)), weights_of(weight, len(y)))
 
 
 def brier(observed: ArrayLike, predicted: ArrayLike, *, weight: ArrayLike | None = None) -> Any:
@@ -146,8 +146,8 @@ def brier(observed: ArrayLike, predicted: ArrayLike, *, weight: ArrayLike | None
     >>> brier([1, 0], [0.5, 0.5])
     0.25
     """
-    y, p = _yes_no(observed, predicted)
-    return _mean((y - p) ** 2, _weights(weight, len(y)))
+    y, p = yes_no(observed, predicted)
+    return _mean((y - p) ** 2, weights_of(weight, len(y)))
 
 
 def ece(observed: ArrayLike, predicted: ArrayLike, *, n_bins: int = 10, weight: ArrayLike | None = None) -> Any:
@@ -161,14 +161,81 @@ def ece(observed: ArrayLike, predicted: ArrayLike, *, n_bins: int = 10, weight: 
     >>> round(ece([0, 0, 0, 1], [0.25, 0.25, 0.25, 0.35]), 3)
     0.35
     """
-    y, p = _yes_no(observed, predicted)
-    w = _weights(weight, len(y))
-    if not len(y):
-        return _ratio(np.zeros(w.shape[:-1]), w.sum(axis=-1))
-    edges = np.unique(np.quantile(p, np.arange(1, n_bins) / n_bins))
-    in_bin = np.eye(len(edges) + 1)[np.searchsorted(edges, p, side="right")]
-    gaps = np.abs(w @ (in_bin * (y - p)[:, None]))
-    return _ratio(gaps.sum(axis=-1), w.sum(axis=-1))
+    y, p = yes_no(observed, predicted)
+    w = weights_of(weight, len(y))
+    gaps = np.abs(w @ (_bins(p, n_bins) * (y - p)[:, None]))
+    return ratio(gaps.sum(axis=-1), w.sum(axis=-1))
+
+
+def brier_reliability(
+    observed: ArrayLike, predicted: ArrayLike, *, n_bins: int = 10, weight: ArrayLike | None = None
+) -> Any:
+    """Part of the Brier score that calibration could mend: mean squared gap of probability and rate over bins.
+
+    Murphy (1973), Journal of Applied Meteorology 12(4): ``brier = reliability - resolution + uncertainty``. Bins are
+    those of `ece`. Chance alone makes it positive.
+
+    Examples
+    --------
+    >>> brier_reliability([0, 0, 0, 1], [0.5, 0.5, 0.5, 0.5])
+    0.0625
+    """
+    y, p = yes_no(observed, predicted)
+    w = weights_of(weight, len(y))
+    in_bin = _bins(p, n_bins)
+    size = w @ in_bin
+    gap = np.divide(w @ (in_bin * (y - p)[:, None]), size, out=np.zeros_like(size), where=size > 0)
+    return ratio((size * gap**2).sum(axis=-1), w.sum(axis=-1))
+
+
+def brier_resolution(
+    observed: ArrayLike, predicted: ArrayLike, *, n_bins: int = 10, weight: ArrayLike | None = None
+) -> Any:
+    """Part of the uncertainty that the predictions take away by telling customers apart; higher is better.
+
+    What tells within a bin counts as well, so that reliability, resolution and uncertainty add up to the Brier score
+    exactly: the generalised resolution of Stephenson, Coelho and Jolliffe (2008), Weather and Forecasting 23(4).
+
+    Examples
+    --------
+    >>> brier_resolution([0, 0, 1, 1], [0.0, 0.0, 1.0, 1.0])
+    0.25
+    """
+    reliability = brier_reliability(observed, predicted, n_bins=n_bins, weight=weight)
+    left = reliability - brier(observed, predicted, weight=weight)
+    return left + brier_uncertainty(observed, predicted, weight=weight)
+
+
+def brier_uncertainty(
+    observed: ArrayLike, predicted: ArrayLike | None = None, *, weight: ArrayLike | None = None
+) -> Any:
+    """Brier score of the base rate, ``rate (1 - rate)``: how hard the rows are, whoever predicts.
+
+    Examples
+    --------
+    >>> brier_uncertainty([1, 0, 0, 0])
+    0.1875
+    """
+    rate = base_rate(observed, predicted, weight=weight)
+    return rate * (1.0 - rate)
+
+
+def rate_error(observed: ArrayLike, predicted: ArrayLike, *, weight: ArrayLike | None = None) -> Any:
+    """Mean probability minus observed rate; above 0 too much churn is expected.
+
+    Examples
+    --------
+    >>> rate_error([1, 0], [0.75, 0.75])
+    0.25
+    """
+    y, p = yes_no(observed, predicted)
+    return _mean(p - y, weights_of(weight, len(y)))
+
+
+def _bins(p: Float64, n_bins: int) -> Float64:
+    """Which bin each row is in, one column a bin; equally many rows each, equal predictions together."""
+    edges = np.unique(np.quantile(p, np.arange(1, n_bins) / n_bins)) if len(p) else np.empty(0)
+    return np.eye(len(edges) + 1)[np.searchsorted(edges, p, side="right")]
 
 
 def calibration_slope(observed: ArrayLike, predicted: ArrayLike, *, weight: ArrayLike | None = None) -> Any:
@@ -184,8 +251,8 @@ def calibration_slope(observed: ArrayLike, predicted: ArrayLike, *, weight: Arra
     >>> round(calibration_slope(y, p), 6)
     1.0
     """
-    y, p = _yes_no(observed, predicted)
-    w = np.atleast_2d(_weights(weight, len(y)))
+    y, p = yes_no(observed, predicted)
+    w = np.atleast_2d(weights_of(weight, len(y)))
     p = np.clip(p, _TINY, 1.0 - _TINY)
     logit = np.log(p) - np.log1p(-p)
     spread = float(logit.std()) if len(y) else 0.0
@@ -251,7 +318,7 @@ def rps(scores: ArrayLike, probability: ArrayLike, *, lo: int = 0, weight: Array
     y, q = _on_scale(scores, probability, lo)
     steps = np.arange(q.shape[1] - 1)
     gaps = np.cumsum(q, axis=1)[:, :-1] - (y[:, None] <= steps)
-    return _mean((gaps**2).mean(axis=1), _weights(weight, len(y)))
+    return _mean((gaps**2).mean(axis=1), weights_of(weight, len(y)))
 
 
 def mae(scores: ArrayLike, probability: ArrayLike, *, lo: int = 0, weight: ArrayLike | None = None) -> Any:
@@ -263,7 +330,7 @@ def mae(scores: ArrayLike, probability: ArrayLike, *, lo: int = 0, weight: Array
     0.25
     """
     y, q = _on_scale(scores, probability, lo)
-    return _mean(np.abs(_expected(q) - y), _weights(weight, len(y)))
+    return _mean(np.abs(_expected(q) - y), weights_of(weight, len(y)))
 
 
 def quadratic_kappa(scores: ArrayLike, probability: ArrayLike, *, lo: int = 0, weight: ArrayLike | None = None) -> Any:
@@ -278,7 +345,7 @@ def quadratic_kappa(scores: ArrayLike, probability: ArrayLike, *, lo: int = 0, w
     1.0
     """
     y, q = _on_scale(scores, probability, lo)
-    w = _weights(weight, len(y))
+    w = weights_of(weight, len(y))
     rounded = np.floor(_expected(q) + 0.5)
     mean_y, mean_p = np.asarray(_mean(y, w)), np.asarray(_mean(rounded, w))
     chance = _mean(y**2, w) + _mean(rounded**2, w) - 2.0 * mean_y * mean_p
@@ -308,7 +375,7 @@ def balance_error(
     y, q = _on_scale(scores, probability, lo)
     side = np.arange(lo, lo + q.shape[1])
     sign = (side > last_mid).astype(np.float64) - (side <= last_low)
-    return _mean(100.0 * (q @ sign - sign[y.astype(np.int64)]), _weights(weight, len(y)))
+    return _mean(100.0 * (q @ sign - sign[y.astype(np.int64)]), weights_of(weight, len(y)))
 
 
 def nps_error(scores: ArrayLike, probability: ArrayLike, *, lo: int = 0, weight: ArrayLike | None = None) -> Any:
@@ -331,10 +398,14 @@ CHURN_METRICS: Mapping[str, Metric] = {
     "auprc": auprc,
     "log_loss": log_loss,
     "brier": brier,
+    "brier_reliability": brier_reliability,
+    "brier_resolution": brier_resolution,
+    "brier_uncertainty": brier_uncertainty,
     "ece": ece,
     "lift_at_10pct": lift_at,
     "calibration_slope": calibration_slope,
     "base_rate": base_rate,
+    "rate_error": rate_error,
 }
 SCORE_METRICS: Mapping[str, Metric] = {"rps": rps, "mae": mae, "quadratic_kappa": quadratic_kappa}
 
@@ -434,7 +505,19 @@ def score_metrics(
 # ---------------------------------------------------------------- what they share
 
 
-def _yes_no(observed: ArrayLike, predicted: ArrayLike) -> tuple[Float64, Float64]:
+def yes_no(observed: ArrayLike, predicted: ArrayLike) -> tuple[Float64, Float64]:
+    """Return outcomes and probabilities as arrays.
+
+    Raises
+    ------
+    DataError
+        If the shapes do not fit, an outcome is neither 0 nor 1, or a prediction is no probability.
+
+    Examples
+    --------
+    >>> yes_no([1, 0], [0.5, 0.5])
+    (array([1., 0.]), array([0.5, 0.5]))
+    """
     y, p = np.asarray(observed, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if y.ndim != 1 or p.shape != y.shape:
         raise DataError(f"observed has shape {y.shape} and predicted {p.shape}; both must be (n_rows,)")
@@ -466,7 +549,19 @@ def _few(rows: NDArray[np.intp]) -> str:
     return "rows " + ", ".join(str(r) for r in rows[:3]) + (", ..." if len(rows) > 3 else "")
 
 
-def _weights(weight: ArrayLike | None, n: int) -> Float64:
+def weights_of(weight: ArrayLike | None, n: int) -> Float64:
+    """Return the weights of ``n`` rows, one each where none are given; shape (n,) or (n_replicates, n).
+
+    Raises
+    ------
+    DataError
+        If the shape does not fit.
+
+    Examples
+    --------
+    >>> weights_of(None, 3)
+    array([1., 1., 1.])
+    """
     if weight is None:
         return np.ones(n)
     w = np.asarray(weight, dtype=np.float64)
@@ -476,10 +571,17 @@ def _weights(weight: ArrayLike | None, n: int) -> Float64:
 
 
 def _mean(values: Float64, w: Float64) -> Any:
-    return _ratio(w @ values, w.sum(axis=-1))
+    return ratio(w @ values, w.sum(axis=-1))
 
 
-def _ratio(top: Any, bottom: Any) -> Any:
+def ratio(top: Any, bottom: Any) -> Any:
+    """Divide; NaN where nothing carries weight.
+
+    Examples
+    --------
+    >>> ratio(1.0, 0.0), ratio(1.0, 4.0)
+    (nan, 0.25)
+    """
     bottom = np.asarray(bottom, dtype=np.float64)
     value = np.divide(top, bottom, out=np.full(bottom.shape, np.nan), where=bottom > 0)
     return float(value) if value.ndim == 0 else value

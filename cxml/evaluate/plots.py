@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cxml.errors import DataError
+from cxml.errors import ConfigError, DataError
+from cxml.evaluate.bootstrap import Interval
 from cxml.evaluate.metrics import Float64, auroc, ece, lift_at, mae, rank_groups
 from cxml.files import write_aside
 
@@ -253,6 +255,130 @@ def plot_importance(names: Sequence[str], importance: ArrayLike, top: int = 25) 
     return figure
 
 
+@dataclass(frozen=True, slots=True)
+class FoldPanel:
+    """One metric over the folds of a backtest.
+
+    Parameters
+    ----------
+    title : str
+    folds : sequence of str
+        E.g. the first cutoff of each test.
+    by_who : mapping of str to sequence of Interval or None
+        Who predicted -> figure of each fold, None where there is none.
+    """
+
+    title: str
+    folds: Sequence[str]
+    by_who: Mapping[str, Sequence[Interval | None]]
+
+
+def plot_folds(panels: Sequence[FoldPanel], model: str) -> Figure:
+    """Draw metrics by fold with their intervals, the model beside the baselines; lower is better.
+
+    Parameters
+    ----------
+    panels : sequence of FoldPanel
+    model : str
+        Who of them is the model.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if not panels:
+        raise DataError("panels: there is no fold to draw")
+    won = [won for panel in panels for won in _won(panel, model)]
+    title = f"The model is better than every baseline in {sum(won)} of {len(won)} tests"
+    width = max(6.4, 3.4 * len(panels) + 1.6)
+    figure, axes = _panels(title, "Each dot: one fold, with its 95 % interval; lower is better", len(panels), width)
+    everyone = list(dict.fromkeys(who for panel in panels for who in panel.by_who))
+    others = [who for who in everyone if who != model]
+    colours = dict(zip(others, (VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY), strict=False))
+    for axis, panel in zip(axes, panels, strict=True):
+        for place, (who, figures) in enumerate(panel.by_who.items()):
+            # side by side, so that intervals do not hide each other
+            x = np.arange(len(panel.folds)) + 0.12 * (place - (len(panel.by_who) - 1) / 2)
+            value, low, high = np.array([f or (np.nan,) * 3 for f in figures], dtype=np.float64).T
+            colour = BLUE if who == model else colours.get(who, GREY)
+            axis.vlines(x, low, high, color=colour, linewidth=2.5 if who == model else 1)
+            axis.plot(x, value, "o", color=colour, markersize=7 if who == model else 4)
+        axis.set_title(panel.title, loc="left", fontsize=10, color=INK)
+        axis.set_xticks(np.arange(len(panel.folds)), list(panel.folds), rotation=30, ha="right")
+        axis.set_xlabel("first cutoff of the test")
+    for k, who in enumerate([model, *others]):
+        axes[-1].annotate(
+            who, (1.03, 0.95 - 0.075 * k), xycoords="axes fraction", fontsize=9,
+            color=BLUE if who == model else colours.get(who, GREY), annotation_clip=False,
+        )  # fmt: skip
+    return figure
+
+
+def _won(panel: FoldPanel, model: str) -> list[bool]:
+    """Whether the model is better than everybody else, for the folds that it was tested in."""
+    others = [figures for who, figures in panel.by_who.items() if who != model]
+    return [
+        all(ours.value < one[k].value for one in others if one[k] is not None)  # type: ignore[union-attr]
+        for k, ours in enumerate(panel.by_who[model])
+        if ours is not None
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePanel:
+    """A loss against how much a model was given.
+
+    Parameters
+    ----------
+    title : str
+    given : sequence of float
+        Above 0.
+    losses : sequence of Interval
+    line : (array, array), optional
+        A fitted curve, x and y.
+    ylabel : str
+    """
+
+    title: str
+    given: Sequence[float]
+    losses: Sequence[Interval]
+    ylabel: str
+    line: tuple[Float64, Float64] | None = None
+
+
+def plot_curves(panels: Sequence[CurvePanel], *, title: str, subtitle: str, xlabel: str) -> Figure:
+    """Draw losses with their intervals against how much was given, on a logarithmic axis, one panel a curve.
+
+    Parameters
+    ----------
+    panels : sequence of CurvePanel
+    title, subtitle, xlabel : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.ticker import NullLocator
+
+    figure, axes = _panels(title, subtitle, len(panels), width=6.4 * len(panels))
+    for axis, panel in zip(axes, panels, strict=True):
+        if panel.line is not None:
+            axis.plot(*panel.line, color=GREY, linewidth=1.5)
+        known = [k for k, interval in enumerate(panel.losses) if not np.isnan(interval.low)]
+        axis.vlines(
+            [panel.given[k] for k in known], [panel.losses[k].low for k in known],
+            [panel.losses[k].high for k in known], color=SKY, linewidth=2,
+        )  # fmt: skip
+        axis.plot(panel.given, [interval.value for interval in panel.losses], "o", color=BLUE, markersize=7)
+        axis.set_xscale("log")
+        axis.set_xticks(list(panel.given), [f"{each:,.10g}" for each in panel.given])
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_title(panel.title, loc="left", fontsize=10, color=INK)
+        axis.set_xlabel(xlabel)
+        axis.set_ylabel(panel.ylabel)
+    return figure
+
+
 def churn_plots(known: ArrayLike, predicted: ArrayLike, horizons: Sequence[str]) -> dict[str, Figure]:
     """Draw all pictures of a churn model, by file name without ending."""
     return {
@@ -294,6 +420,58 @@ def save_plots(folder: str | os.PathLike[str], figures: Mapping[str, Figure], dp
             figure.savefig(aside, format="png", dpi=dpi, metadata={"Software": None})
         paths.append(path)
     return paths
+
+
+def save_plot(path: str | os.PathLike[str], figure: Figure, dpi: int = 120) -> Path:
+    """Write one figure, whole or not at all; the ending of the name says the format.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.png``, ``.svg`` or ``.pdf``.
+    figure : Figure
+    dpi : int
+        Dots an inch.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ConfigError
+        If the name ends otherwise.
+    """
+    from matplotlib import rc_context
+
+    target, ending = Path(path), plot_format(path)
+    # no date and nothing drawn by lot: same data, same bytes
+    with write_aside(target) as aside, rc_context({"svg.hashsalt": "cxml"}):
+        figure.savefig(aside, format=ending, dpi=dpi, bbox_inches="tight", metadata={_STAMPS[ending]: None})
+    return target
+
+
+#: What each format would note of when and by what it was written.
+_STAMPS = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}
+
+
+def plot_format(path: str | os.PathLike[str]) -> str:
+    """Tell the format by the ending of a name, before long work is done for a picture that cannot be written.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of png, svg and pdf.
+
+    Examples
+    --------
+    >>> plot_format("folds.PNG")
+    'png'
+    """
+    ending = Path(path).suffix.lower().removeprefix(".")
+    if ending not in _STAMPS:
+        raise ConfigError(f"cannot draw '{path}': name a file that ends in .png, .svg or .pdf")
+    return ending
 
 
 # ---------------------------------------------------------------- parts of a picture

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from cxml.config import ProjectConfig, to_yaml
-from cxml.tracking.runs import Dataset
+from cxml.tracking.runs import Dataset, NestedRun
 from cxml.training.learn import Trained
 from cxml.training.record import write_plots
 from cxml.training.studies import PARTS
+from cxml.training.tune import Tuned
 
 
-def run_record(trained: Trained, config: ProjectConfig, plots_folder: str | os.PathLike[str]) -> dict[str, Any]:
+def run_record(
+    trained: Trained,
+    config: ProjectConfig,
+    plots_folder: str | os.PathLike[str],
+    tuned: Mapping[str, Tuned] | None = None,
+) -> dict[str, Any]:
     """Gather what MLflow keeps of a training: the keywords of `cxml.tracking.runs.log_training`."""
     write_plots(trained, config, plots_folder)
     metadata = trained.model.metadata
@@ -46,7 +53,36 @@ def run_record(trained: Trained, config: ProjectConfig, plots_folder: str | os.P
         "config_yaml": to_yaml(config),
         "plots_folder": plots_folder,
         "datasets": datasets,
+        "nested": [run for found in (tuned or {}).values() for run in nested_runs(found)],
     }
+
+
+def nested_runs(tuned: Tuned) -> list[NestedRun]:
+    """Give one run for each trial of tuning.
+
+    Parameters
+    ----------
+    tuned : Tuned
+
+    Returns
+    -------
+    list of NestedRun
+    """
+    return [
+        NestedRun(
+            name=f"{tuned.target} trial {trial.number}",
+            params={f"{tuned.target}.{name}": value for name, value in trial.parameters.items()},
+            metrics={
+                f"{tuned.target}.{tuned.metric}": trial.loss,
+                **{f"{tuned.target}.{tuned.metric}_fold_{k}": loss for k, loss in enumerate(trial.losses, start=1)},
+            },
+            tags={"target": tuned.target, "trial": trial.number, "state": trial.state,
+                  "best": trial.number == tuned.best.number},
+            began_ms=trial.began_ms,
+            ended_ms=trial.ended_ms,
+        )
+        for trial in tuned.trials
+    ]  # fmt: skip
 
 
 def flatten(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:

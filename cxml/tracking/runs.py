@@ -62,6 +62,27 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
+class NestedRun:
+    """A run within the run of a training, such as a trial of tuning.
+
+    Parameters
+    ----------
+    name : str
+    params, metrics, tags : mapping
+        As in `log_training`.
+    began_ms, ended_ms : int
+        Unix time.
+    """
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    began_ms: int = 0
+    ended_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TrackedRun:
     """Where a training was recorded.
 
@@ -96,6 +117,7 @@ def log_training(
     plots_folder: str | os.PathLike[str] | None = None,
     artifacts: Iterable[str | os.PathLike[str]] = (),
     datasets: Sequence[Dataset] = (),
+    nested: Sequence[NestedRun] = (),
     register_as: str | None = None,
     input_example: pd.DataFrame | None = None,
 ) -> TrackedRun:
@@ -123,6 +145,8 @@ def log_training(
     artifacts : iterable of path
         Further files or folders, kept under their own names.
     datasets : sequence of Dataset
+    nested : sequence of NestedRun
+        Recorded as finished runs below this one.
     register_as : str, optional
         Registers the model as a new version under this name.
     input_example : DataFrame, optional
@@ -147,6 +171,8 @@ def log_training(
         with _ending_well(client, run.info.run_id):
             _log_texts(client, run, params, config_yaml, datasets)
             _log_files(client, run, plots_folder, artifacts)
+            for inner in nested:
+                _log_nested(client, run, inner)
             model_id, location = _log_model(client, run, folder, input_example)
             _log_metrics(client, run, metrics, model_id)
             version = None if register_as is None else _register(client, register_as, location, run, model_id)
@@ -248,6 +274,22 @@ def _ending_well(client: MlflowClient, run_id: str) -> Iterator[None]:
         client.set_terminated(run_id, status="KILLED")
         raise
     client.set_terminated(run_id, status="FINISHED")
+
+
+def _log_nested(client: MlflowClient, parent: Run, inner: NestedRun) -> None:
+    """Record a run below another: with what it is created by and one batch, since each call is a transaction."""
+    from mlflow.entities import Metric, Param
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    tags = {MLFLOW_PARENT_RUN_ID: parent.info.run_id, **dict(_texts(inner.tags, "tag"))}
+    run = client.create_run(parent.info.experiment_id, start_time=inner.began_ms, run_name=inner.name, tags=tags)
+    known = {name: float(v) for name, v in _named(inner.metrics).items() if v is not None and not math.isnan(v)}
+    client.log_batch(
+        run.info.run_id,
+        metrics=[Metric(name, value, inner.ended_ms, 0) for name, value in known.items()],
+        params=[Param(name, text) for name, text in _texts(inner.params, "param")],
+    )
+    client.set_terminated(run.info.run_id, end_time=inner.ended_ms)
 
 
 def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:

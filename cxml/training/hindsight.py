@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -10,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxml.config import ChurnConfig, ProjectConfig, SatisfactionConfig
+from cxml.errors import DataError
 from cxml.features.outcomes import Known, Outcomes
 from cxml.journeys.block import Coded, EventBlock
 from cxml.models.outcomes import churn_known
+from cxml.snapshots.cutoffs import cutoff_grid
 from cxml.snapshots.make import churn_rows, log_timeline
 from cxml.snapshots.surveys import SurveyRows, survey_rows
 from cxml.snapshots.timeline import Timeline
@@ -51,6 +54,36 @@ def hindsight(
     if config.satisfaction is not None:
         found["score"] = _answered(log, config.satisfaction)
     return found
+
+
+def hindsight_before(
+    log: JourneyLog,
+    config: ProjectConfig,
+    until: int,
+    leavers: tuple[NDArray[np.generic], Int64] | None = None,
+) -> dict[str, Known]:
+    """Give the outcomes of a log as far as they can be known before a moment, for features alone.
+
+    Parameters
+    ----------
+    log : JourneyLog
+    config : ProjectConfig
+    until : int
+        UTC microseconds; churn is looked at from cutoffs whose shortest horizon ends before it.
+    leavers : (ids, int64 array), optional
+        For churn of kind ``table``.
+
+    Returns
+    -------
+    dict of str to Known
+        As of `hindsight`; without churn where no cutoff fits before the moment.
+    """
+    cutoffs = None
+    if config.churn is not None:
+        span = {"shortest": config.churn.horizons[0].us, "longest": config.churn.horizons[-1].us}
+        with suppress(DataError):
+            cutoffs = cutoff_grid(config.snapshots, first=log.first, observed_until=min(until, log.last + 1), **span)
+    return hindsight(log, config, cutoffs, leavers)
 
 
 def _churned(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxml.config import ProjectConfig, to_yaml
+from cxml.config import ParametersConfig, ProfitConfig, ProjectConfig, to_yaml
+from cxml.errors import ConfigError, nearest
 from cxml.evaluate.baselines import churn_baselines, score_baselines
 from cxml.evaluate.exam import MODEL, Exam, examine_churn, examine_scores
+from cxml.evaluate.profit import Campaign
+from cxml.evaluate.slices import value_names
 from cxml.features.plan import FeaturePlan
 from cxml.models.churn import ChurnModel
 from cxml.models.outcomes import score_groups
@@ -22,13 +26,15 @@ from cxml.progress import SILENT, Progress
 from cxml.scoring.answer import churn_probability, score_distribution
 from cxml.times import format_instant
 from cxml.training.record import write_card
-from cxml.training.studies import PARTS, Leavers, Outlook, Study, known_churn, look_ahead
+from cxml.training.respond import Everybody, speak
+from cxml.training.studies import PARTS, Leavers, Outlook, Rows, Study, known_churn, look_ahead
 
 if TYPE_CHECKING:
     from cxml.journeys.log import JourneyLog
 
 #: Shares of the calibration customers below the medium and below the high risk band.
 BAND_QUANTILES = (0.7, 0.9)
+TARGETS = ("churn", "satisfaction")
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Trained:
     exams : dict of str to Exam
     predictions : dict of str to dict of str to array
         Target -> who -> predictions for the test rows.
+    everybody : Everybody, optional
+        What all customers would answer, where the project has surveys.
     """
 
     model: SavedModel
@@ -51,19 +59,26 @@ class Trained:
     outlook: Outlook
     exams: dict[str, Exam]
     predictions: dict[str, dict[str, NDArray[np.float64]]]
+    everybody: Everybody | None = None
 
     def verdicts(self) -> list[str]:
         """One sentence a target: is the model worth having."""
         return [exam.verdict() for exam in self.exams.values()]
 
+    def refusal(self) -> str | None:
+        """Say why this model should not be used: it is no better than a baseline somewhere; None where it is."""
+        reasons = [f"{target}: {'; '.join(exam.unbeaten())}" for target, exam in self.exams.items() if exam.unbeaten()]
+        return f"no better than a baseline on {' and '.join(reasons)}" if reasons else None
+
     def metrics(self) -> dict[str, float]:
         """All test metrics by name, ``churn.auroc_30d`` and so on; undefined ones left out."""
+        spoken = {} if self.everybody is None else self.everybody.metrics()
         return {
             f"{target}.{name}": value
             for target, exam in self.exams.items()
             for name, value in exam.flat().items()
             if np.isfinite(value)
-        }
+        } | {f"satisfaction.{name}": value for name, value in spoken.items()}
 
 
 def train(
@@ -73,6 +88,7 @@ def train(
     progress: Progress = SILENT,
     *,
     replicates: int = 200,
+    tuning: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Learn every target of the config and test it on the latest cutoffs.
 
@@ -85,6 +101,8 @@ def train(
     progress : Progress
     replicates : int
         Bootstrap replicates behind the intervals of the test.
+    tuning : mapping, optional
+        By target how its parameters were found, as JSON data; kept in the model's metadata.
 
     Returns
     -------
@@ -97,16 +115,166 @@ def train(
     """
     outlook = look_ahead(log, config, leavers, progress)
     outlook.demand()
+    for note in outlook.notes:
+        progress.say(note)
+    if config.churn is not None:
+        demand_value(config.churn.profit, outlook.plan)
     targets, settings, exams, predictions = {}, _common_settings(log, config), {}, {}
     for target, study in outlook.studies.items():
-        learn, test = (_learn_churn, _test_churn) if target == "churn" else (_learn_satisfaction, _test_satisfaction)
         rows = {part: len(study.parts[part]) for part in PARTS}
         with progress.step(f"learn {target} from {rows['train']:,} snapshots") as _:
-            targets[target], settings[target] = learn(study, config, outlook.plan)
+            targets[target], settings[target] = learn_target(study, config, outlook.plan)
         with progress.step(f"test {target} on {rows['test']:,} snapshots") as _:
-            predictions[target], exams[target] = test(study, config, outlook.plan, targets[target], replicates)
-    model = seal(config.name, outlook.plan, targets, settings, _metadata(log, config, outlook, exams))
-    return Trained(model, write_card(model, config, outlook, exams), outlook, exams, predictions)
+            predictions[target] = predict_test(study, config, outlook.plan, targets[target])
+            exams[target] = examine([study], [predictions[target]], config, replicates, [outlook.plan])
+    everybody = speak(log, config, outlook.plan, leavers, progress)
+    metadata = _metadata(log, config, outlook, exams, tuning)
+    if everybody is not None:
+        metadata["everybody"] = {name: rounded(value) for name, value in everybody.metrics().items()}
+    model = seal(config.name, outlook.plan, targets, settings, metadata)
+    card = write_card(model, config, outlook, exams, everybody)
+    return Trained(model, card, outlook, exams, predictions, everybody)
+
+
+def learn_target(study: Study, config: ProjectConfig, plan: FeaturePlan) -> tuple[CumulativePredictor, dict[str, Any]]:
+    """Learn one target from the training and calibration parts of its study.
+
+    Parameters
+    ----------
+    study : Study
+    config : ProjectConfig
+    plan : FeaturePlan
+        Of the study's features.
+
+    Returns
+    -------
+    predictor : CumulativePredictor
+    settings : dict
+        What a scorer must know of the target.
+    """
+    return (_learn_churn if study.target == "churn" else _learn_satisfaction)(study, config, plan)
+
+
+def predict_test(
+    study: Study, config: ProjectConfig, plan: FeaturePlan, predictor: CumulativePredictor, *, baselines: bool = True
+) -> dict[str, NDArray[np.float64]]:
+    """Predict the test part of a study: the model, and the baselines that learn from all before the test.
+
+    Parameters
+    ----------
+    study : Study
+    config : ProjectConfig
+    plan : FeaturePlan
+    predictor : CumulativePredictor
+    baselines : bool
+        Whether to predict with them too.
+
+    Returns
+    -------
+    dict of str to float64 array
+        Who -> P(churn by each horizon), or P(each score); ``"cxml"`` is the model.
+    """
+    X = study.parts["test"].X
+    if study.target == "churn":
+        assert config.churn is not None
+        predictions = {MODEL: churn_probability(predictor, config.churn.kind, X)}
+        return predictions | (_churn_ladder(study, config, plan) if baselines else {})
+    predictions = {MODEL: score_distribution(predictor, X)}
+    return predictions | (_score_ladder(study, config, plan) if baselines else {})
+
+
+def examine(
+    studies: Sequence[Study],
+    predictions: Sequence[Mapping[str, NDArray[np.float64]]],
+    config: ProjectConfig,
+    replicates: int,
+    plans: Sequence[FeaturePlan] | None = None,
+) -> Exam:
+    """Examine the predictions for the test part of one study, or of several of one target as if they were one.
+
+    Parameters
+    ----------
+    studies : sequence of Study
+    predictions : sequence of mapping
+        For each study what `predict_test` gave. Who is missing in one of them is left out.
+    config : ProjectConfig
+    replicates : int
+        Bootstrap replicates; a customer's rows are drawn together, from whatever study they are.
+    plans : sequence of FeaturePlan, optional
+        Of each study's features. With them metrics are taken apart by the attributes they share, and ``churn.profit``
+        may name a feature as the value.
+
+    Returns
+    -------
+    Exam
+    """
+    everyone = [who for who in predictions[0] if all(who in one for one in predictions)]
+    pooled = {who: np.concatenate([one[who] for one in predictions]) for who in everyone}
+    tests = [study.parts["test"] for study in studies]
+    customers = np.concatenate([test.customer for test in tests])
+    attributes = _attributes(tests, plans or ())
+    if studies[0].target == "churn":
+        assert config.churn is not None
+        known = np.concatenate([known_churn(study, "test", config) for study in studies])
+        horizons = [str(h) for h in config.churn.horizons]
+        y, profit = np.concatenate([test.y for test in tests]), config.churn.profit or ProfitConfig()
+        return examine_churn(
+            known, pooled, horizons, customers, followed=(y[:, 0], y[:, 1]),
+            inactivity=config.churn.kind == "inactivity", value=_at_stake(tests, plans or (), profit),
+            campaign=Campaign(profit.offer, profit.contact, profit.accepts), attributes=attributes, n=replicates,
+            random_state=config.random_state,
+        )  # fmt: skip
+    assert config.satisfaction is not None
+    lowest, highest = config.satisfaction.bounds
+    groups = score_groups(config.satisfaction.kind, lowest, highest)
+    scores = np.concatenate([test.y for test in tests])
+    return examine_scores(
+        scores, pooled, lowest, groups, customers, attributes=attributes, n=replicates,
+        random_state=config.random_state,
+    )  # fmt: skip
+
+
+def _attributes(tests: Sequence[Rows], plans: Sequence[FeaturePlan]) -> dict[str, NDArray[Any]]:
+    """Give the attributes that all plans have, as text, row by row."""
+    found = {}
+    for name in plans[0].categorical if plans else ():
+        if all(name in plan.categorical for plan in plans):
+            columns = [
+                value_names(test.X[:, plan.columns.index(name)], plan.categories(name))
+                for test, plan in zip(tests, plans, strict=True)
+            ]
+            found[name.removeprefix("last__")] = np.concatenate(columns)
+    return found
+
+
+def _at_stake(tests: Sequence[Rows], plans: Sequence[FeaturePlan], profit: ProfitConfig) -> NDArray[np.float64] | float:
+    """Say what is lost with each customer of the test."""
+    if not isinstance(profit.value, str):
+        return profit.value
+    for plan in plans:
+        demand_value(profit, plan)
+    columns = [test.X[:, plan.columns.index(profit.value)] for test, plan in zip(tests, plans, strict=True)]
+    return np.concatenate(columns).astype(np.float64)
+
+
+def demand_value(profit: ProfitConfig | None, plan: FeaturePlan) -> None:
+    """Refuse a feature that the value of customers is to be taken from and that there is not.
+
+    Parameters
+    ----------
+    profit : ProfitConfig, optional
+    plan : FeaturePlan
+
+    Raises
+    ------
+    ConfigError
+        Naming the nearest numeric feature.
+    """
+    if profit is not None and isinstance(profit.value, str) and profit.value not in plan.numeric:
+        raise ConfigError(
+            f"churn.profit.value: no numeric feature '{profit.value}'{nearest(profit.value, plan.numeric)}. Name one "
+            "of the features, or give a number."
+        )
 
 
 def _learn_churn(study: Study, config: ProjectConfig, plan: FeaturePlan) -> tuple[CumulativePredictor, dict[str, Any]]:
@@ -114,15 +282,20 @@ def _learn_churn(study: Study, config: ProjectConfig, plan: FeaturePlan) -> tupl
     assert churn is not None
     kind = "inactivity" if churn.kind == "inactivity" else "event"
     horizons = [str(h) for h in churn.horizons]
-    model = ChurnModel(kind=kind, horizons=horizons, random_state=config.random_state)
+    model = ChurnModel(
+        kind=kind, horizons=horizons, reasons=list(churn.reasons) or None, corrections=churn.corrections,
+        calibrate_by=None if churn.calibrate_by is None else plan.columns.index(f"last__{churn.calibrate_by}"),
+        random_state=config.random_state, **_given(churn.parameters),
+    )  # fmt: skip
     later = (study.parts["calibration"].X, study.parts["calibration"].y)
     model.fit(
         study.parts["train"].X, study.parts["train"].y, eval_set=later, calibration_set=later,
         categorical_feature=_categorical(plan),
     )  # fmt: skip
     risk = model.predict_churn(study.parts["calibration"].X)[:, -1]
-    bands = [_rounded(q) for q in np.quantile(risk, BAND_QUANTILES)]
-    return model.predictor_, {"kind": kind, "horizons": horizons, "bands": bands}
+    bands = [rounded(q) for q in np.quantile(risk, BAND_QUANTILES)]
+    settings = {"kind": kind, "horizons": horizons, "bands": bands}
+    return model.predictor_, settings | ({"reasons": list(churn.reasons)} if churn.reasons else {})
 
 
 def _learn_satisfaction(
@@ -131,7 +304,9 @@ def _learn_satisfaction(
     satisfaction = config.satisfaction
     assert satisfaction is not None
     lowest, highest = satisfaction.bounds
-    model = SatisfactionModel(scale=satisfaction.bounds, random_state=config.random_state)
+    model = SatisfactionModel(
+        scale=satisfaction.bounds, random_state=config.random_state, **_given(satisfaction.parameters)
+    )
     later = (study.parts["calibration"].X, study.parts["calibration"].y)
     model.fit(
         study.parts["train"].X, study.parts["train"].y, eval_set=later, calibration_set=later,
@@ -143,47 +318,38 @@ def _learn_satisfaction(
     }  # fmt: skip
 
 
+def _given(parameters: ParametersConfig | None) -> dict[str, Any]:
+    return {} if parameters is None else parameters.given()
+
+
 def _categorical(plan: FeaturePlan) -> list[int]:
     return [plan.columns.index(name) for name in plan.categorical]
 
 
-def _test_churn(
-    study: Study, config: ProjectConfig, plan: FeaturePlan, predictor: CumulativePredictor, replicates: int
-) -> tuple[dict[str, NDArray[np.float64]], Exam]:
-    assert config.churn is not None
-    kind, horizons = config.churn.kind, [str(h) for h in config.churn.horizons]
-    known = {part: known_churn(study, part, config) for part in PARTS}
-    train, test = study.parts["train"], study.parts["test"]
-    learned = np.concatenate([train.X, study.parts["calibration"].X])  # baselines may learn from all before the test
-    predictions = {MODEL: churn_probability(predictor, kind, test.X)}
-    predictions |= churn_baselines(
-        (learned, plan.columns), np.concatenate([known["train"], known["calibration"]]), (test.X, plan.columns),
-        random_state=config.random_state,
+def _churn_ladder(study: Study, config: ProjectConfig, plan: FeaturePlan) -> dict[str, NDArray[np.float64]]:
+    known = [known_churn(study, part, config) for part in ("train", "calibration")]
+    return churn_baselines(
+        (_before_test(study), plan.columns), np.concatenate(known), (study.parts["test"].X, plan.columns),
+        categorical=plan.categorical, random_state=config.random_state,
     )  # fmt: skip
-    return predictions, examine_churn(
-        known["test"], predictions, horizons, test.customer, n=replicates, random_state=config.random_state
-    )
 
 
-def _test_satisfaction(
-    study: Study, config: ProjectConfig, plan: FeaturePlan, predictor: CumulativePredictor, replicates: int
-) -> tuple[dict[str, NDArray[np.float64]], Exam]:
+def _score_ladder(study: Study, config: ProjectConfig, plan: FeaturePlan) -> dict[str, NDArray[np.float64]]:
     assert config.satisfaction is not None
     lowest, highest = config.satisfaction.bounds
-    train, calibration, test = (study.parts[part] for part in PARTS)
-    predictions = {MODEL: score_distribution(predictor, test.X)}
-    predictions |= score_baselines(
-        (np.concatenate([train.X, calibration.X]), plan.columns), np.concatenate([train.y, calibration.y]),
-        (test.X, plan.columns), lo=lowest, hi=highest, random_state=config.random_state,
+    scores = np.concatenate([study.parts[part].y for part in ("train", "calibration")])
+    return score_baselines(
+        (_before_test(study), plan.columns), scores, (study.parts["test"].X, plan.columns), lo=lowest, hi=highest,
+        categorical=plan.categorical, random_state=config.random_state,
     )  # fmt: skip
-    groups = score_groups(config.satisfaction.kind, lowest, highest)
-    return predictions, examine_scores(
-        test.y, predictions, lowest, groups, test.customer, n=replicates, random_state=config.random_state
-    )
 
 
-def _rounded(value: float) -> float:
-    """Nine digits: the last bits of a regression depend on how many threads the linear algebra had."""
+def _before_test(study: Study) -> NDArray[np.float32]:
+    return np.concatenate([study.parts[part].X for part in ("train", "calibration")])
+
+
+def rounded(value: float) -> float:
+    """Keep nine digits: the last bits of a regression depend on how many threads the linear algebra had."""
     return float(f"{value:.9g}")
 
 
@@ -207,12 +373,27 @@ def _common_settings(log: JourneyLog, config: ProjectConfig) -> dict[str, Any]:
     }
 
 
+def config_digest(config: ProjectConfig) -> str:
+    """SHA-256 of the project, defaults filled in and without what changes no result."""
+    return hashlib.sha256(to_yaml(_what_matters(config)).encode()).hexdigest()
+
+
 def _what_matters(config: ProjectConfig) -> ProjectConfig:
     """Leave out what changes no result."""
     return config.model_copy(update={"journeys": config.journeys.model_copy(update={"memory_limit": None})})
 
 
-def _metadata(log: JourneyLog, config: ProjectConfig, outlook: Outlook, exams: dict[str, Exam]) -> dict[str, Any]:
+def _parameters(config: ProjectConfig, tuning: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Say which parameters are not the default ones, and where a search found them; nothing where all are."""
+    given = {target: _given(part.parameters) for target in TARGETS if (part := getattr(config, target)) is not None}
+    given = {target: parameters for target, parameters in given.items() if parameters}
+    return ({"parameters": given} if given else {}) | ({"tuning": dict(tuning)} if tuning else {})
+
+
+def _metadata(
+    log: JourneyLog, config: ProjectConfig, outlook: Outlook, exams: dict[str, Exam],
+    tuning: Mapping[str, Any] | None,
+) -> dict[str, Any]:  # fmt: skip
     from importlib.metadata import version
 
     return {
@@ -223,7 +404,7 @@ def _metadata(log: JourneyLog, config: ProjectConfig, outlook: Outlook, exams: d
             "first": format_instant(log.first),
             "last": format_instant(log.last),
         },
-        "config_digest": hashlib.sha256(to_yaml(_what_matters(config)).encode()).hexdigest(),
+        "config_digest": config_digest(config),
         "split": {target: study.split.to_dict() for target, study in outlook.studies.items()},
         "rows": {
             target: {part: len(rows) for part, rows in study.parts.items()} for target, study in outlook.studies.items()
@@ -231,7 +412,7 @@ def _metadata(log: JourneyLog, config: ProjectConfig, outlook: Outlook, exams: d
         "metrics": {
             target: {
                 who: {
-                    name: [_rounded(x) for x in interval]
+                    name: [rounded(x) for x in interval]
                     for name, interval in metrics.items()
                     if np.isfinite(interval).all()
                 }
@@ -240,4 +421,5 @@ def _metadata(log: JourneyLog, config: ProjectConfig, outlook: Outlook, exams: d
             for target, exam in exams.items()
         },
         "versions": {name: version(name) for name in ("cxml", "lightgbm", "numba", "numpy")},
+        **_parameters(config, tuning),
     }

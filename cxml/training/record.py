@@ -14,6 +14,7 @@ from cxml.evaluate.exam import MODEL, Exam
 from cxml.evaluate.plots import churn_plots, plot_importance, save_plots, score_plots
 from cxml.models.store import SavedModel
 from cxml.times import format_instant
+from cxml.training.respond import Everybody
 from cxml.training.studies import Outlook, known_churn
 
 if TYPE_CHECKING:
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 IMPORTANCE_ROWS = 2_000
 
 
-def write_card(model: SavedModel, config: ProjectConfig, outlook: Outlook, exams: Mapping[str, Exam]) -> str:
+def write_card(
+    model: SavedModel,
+    config: ProjectConfig,
+    outlook: Outlook,
+    exams: Mapping[str, Exam],
+    everybody: Everybody | None = None,
+) -> str:
     """Write the model card.
 
     Parameters
@@ -34,6 +41,8 @@ def write_card(model: SavedModel, config: ProjectConfig, outlook: Outlook, exams
     config : ProjectConfig
     outlook : Outlook
     exams : mapping of str to Exam
+    everybody : Everybody, optional
+        What all customers would answer.
 
     Returns
     -------
@@ -69,7 +78,14 @@ def write_card(model: SavedModel, config: ProjectConfig, outlook: Outlook, exams
         split=parts,
         results={target: exam.scores for target, exam in exams.items()},
         packages=model.metadata["versions"],
-        limits=[exam.verdict() for exam in exams.values()],
+        verdicts=[exam.verdict() if exam.beats_all else f"**{exam.verdict()}**" for exam in exams.values()],
+        limits=[
+            f"Do not act on its {target}: a simple rule, or LightGBM as it comes, did as well on the test."
+            for target, exam in exams.items()
+            if not exam.beats_all
+        ],
+        slices={target: exam.slices for target, exam in exams.items()},
+        everybody=None if everybody is None else (*everybody.table()[1:], everybody.notes),
     )
 
 
@@ -108,7 +124,7 @@ def write_plots(trained: Trained, config: ProjectConfig, folder: str | os.PathLi
             figures |= churn_plots(known_churn(study, "test", config), ours, horizons)
         else:
             figures |= score_plots(test.y, ours, trained.model.settings["satisfaction"]["lowest"])
-        contributions = trained.model.targets[target].trees.contributions(test.X[:IMPORTANCE_ROWS])
+        contributions = trained.model.targets[target].contributions(test.X[:IMPORTANCE_ROWS])
         figures[f"{target}_importance"] = plot_importance(
             outlook.plan.columns, np.abs(contributions[:, :-1]).mean(axis=0)
         )

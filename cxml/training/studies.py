@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
@@ -21,8 +21,10 @@ from cxml.models.satisfaction import demand_answers
 from cxml.progress import SILENT, Progress
 from cxml.snapshots.cutoffs import cutoff_grid
 from cxml.snapshots.make import churn_rows, log_timeline
+from cxml.snapshots.reasons import leaving_reasons
 from cxml.snapshots.splits import Split, split_cutoffs, split_surveys
-from cxml.snapshots.surveys import survey_rows
+from cxml.snapshots.surveys import SurveyRows, survey_rows
+from cxml.snapshots.timeline import Timeline
 from cxml.times import format_instant
 from cxml.training.hindsight import hindsight
 
@@ -50,7 +52,8 @@ class Rows:
     cutoff : int64 array of shape (n_rows,)
     X : float32 array of shape (n_rows, n_features)
     y : float64 array
-        For churn of shape (n_rows, 2): duration in days, observed; for satisfaction (n_rows,): the score.
+        For churn of shape (n_rows, 2): duration in days, observed, and with ``churn.reasons`` (n_rows, 3): the
+        position of the reason, NaN where there is none; for satisfaction (n_rows,): the score.
     """
 
     customer: Int64
@@ -81,10 +84,14 @@ class Study:
 
 
 def plan_features(
-    log: JourneyLog, config: ProjectConfig, until: int, outcomes: Mapping[str, Known] | None = None
+    log: JourneyLog,
+    config: ProjectConfig,
+    until: int,
+    outcomes: Mapping[str, Known] | None = None,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> FeaturePlan:
     """Choose the features from what the log held before ``until``, and learn those that are learned from outcomes."""
-    return learn_plan(log, Choice.from_config(config), until, outcomes)
+    return learn_plan(log, Choice.from_config(config), until, outcomes, tell)
 
 
 def churn_split(log: JourneyLog, config: ProjectConfig, churn: ChurnConfig) -> tuple[Int64, Split]:
@@ -94,23 +101,20 @@ def churn_split(log: JourneyLog, config: ProjectConfig, churn: ChurnConfig) -> t
     return cutoffs, split_cutoffs(cutoffs, config.snapshots, observed_until=log.last + 1, **span)
 
 
-def churn_study(
-    log: JourneyLog, config: ProjectConfig, plan: FeaturePlan, cutoffs: Int64, split: Split,
-    leavers: Leavers | None = None, progress: Progress = SILENT,
-) -> Study:  # fmt: skip
-    """Gather the churn snapshots of each part, with labels that see no further than the part."""
+def churn_labels(timeline: Timeline, config: ProjectConfig, cutoffs: Int64, split: Split) -> Study:
+    """Gather the churn snapshots of each part without features, with labels that see no further than the part."""
     assert config.churn is not None
-    churn = config.churn
-    timeline = log_timeline(log, churn, leavers)
+    horizons = [h.us for h in config.churn.horizons]
     study = Study("churn", split)
     for part, (start, end) in split.parts.items():
-        chosen = cutoffs[(cutoffs >= start) & (cutoffs <= end - churn.horizons[0].us)]
+        chosen = cutoffs[(cutoffs >= start) & (cutoffs <= end - horizons[0])]
         rows = churn_rows(
-            timeline, chosen, lookback=config.snapshots.lookback.us, observed_until=end,
-            horizons=[h.us for h in churn.horizons],
-        )  # fmt: skip
+            timeline, chosen, lookback=config.snapshots.lookback.us, observed_until=end, horizons=horizons
+        )
         y = np.column_stack([rows.duration_days, rows.observed.astype(np.float64)])
-        study.parts[part] = _with_features(log, plan, rows.customer, rows.cutoff, y, f"features of {part}", progress)
+        if config.churn.reasons:
+            y = np.column_stack([y, leaving_reasons(timeline, rows, end)])
+        study.parts[part] = _bare(rows.customer, rows.cutoff, y)
     return study
 
 
@@ -132,36 +136,30 @@ def _set_aside(log: JourneyLog) -> str:
     return f" Set aside while reading: {reasons}; see {log.quality.quarantine}." if reasons else ""
 
 
-def satisfaction_study(
-    log: JourneyLog, config: ProjectConfig, plan: FeaturePlan, split: Split, progress: Progress = SILENT
-) -> Study:
-    """Gather the answered surveys of each part; an answer counts only where it came within the part."""
-    assert config.satisfaction is not None
-    surveys = survey_rows(log.block, config.satisfaction)
+def survey_labels(surveys: SurveyRows, split: Split) -> Study:
+    """Gather the answered surveys of each part without features; an answer counts only where it came in the part."""
     study = Study("satisfaction", split)
     for part, (start, end) in split.parts.items():
         mask = (surveys.cutoff >= start) & (surveys.cutoff < end) & (surveys.answered < end) & ~np.isnan(surveys.score)
-        study.parts[part] = _with_features(
-            log,
-            plan,
-            surveys.customer[mask],
-            surveys.cutoff[mask],
-            surveys.score[mask],
-            f"features of {part}",
-            progress,
-        )
+        study.parts[part] = _bare(surveys.customer[mask], surveys.cutoff[mask], surveys.score[mask])
     return study
 
 
-def _with_features(
-    log: JourneyLog, plan: FeaturePlan, customer: Int64, cutoff: Int64, y: NDArray[np.float64], what: str,
-    progress: Progress,
-) -> Rows:  # fmt: skip
-    with progress.step(what, len(customer)) as advance:
-        row_starts = np.searchsorted(customer, np.arange(log.block.n_customers + 1)).astype(np.int64)
-        matrix = fill_matrix(plan, log.block, row_starts, cutoff, log.customers)
-        advance(len(customer))
-    return Rows(customer, cutoff, matrix, y)
+def _bare(customer: Int64, cutoff: Int64, y: NDArray[np.float64]) -> Rows:
+    """Rows whose features are still to come."""
+    return Rows(customer, cutoff, np.empty((len(customer), 0), np.float32), y)
+
+
+def with_features(study: Study, log: JourneyLog, plan: FeaturePlan, progress: Progress = SILENT) -> Study:
+    """Fill in the features of every snapshot."""
+    filled = Study(study.target, study.split)
+    for part, rows in study.parts.items():
+        with progress.step(f"features of {part}", len(rows)) as advance:
+            row_starts = np.searchsorted(rows.customer, np.arange(log.block.n_customers + 1)).astype(np.int64)
+            matrix = fill_matrix(plan, log.block, row_starts, rows.cutoff, log.customers)
+            advance(len(rows))
+        filled.parts[part] = replace(rows, X=matrix)
+    return filled
 
 
 @dataclass(frozen=True)
@@ -175,11 +173,14 @@ class Outlook:
         ``churn`` and ``satisfaction``, those the config has and the log is long enough for.
     refusals : tuple of str
         Why nothing can be learned from them, each with its mend; empty where training can begin.
+    notes : tuple of str
+        What the families of features look at and the log does not hold.
     """
 
     plan: FeaturePlan
     studies: dict[str, Study]
     refusals: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def demand(self) -> None:
         """Refuse what nothing can be learned from.
@@ -198,7 +199,7 @@ class Outlook:
         for study in self.studies.values():
             for part, rows in study.parts.items():
                 lines.append(f"{study.target} {part}: {_describe_rows(rows, study.target)}")
-        return [*lines, f"features: {len(self.plan.columns)}"]
+        return [*lines, f"features: {len(self.plan.columns)}", *self.notes]
 
 
 def look_ahead(
@@ -233,15 +234,17 @@ def look_ahead(
     if config.satisfaction is not None:
         satisfaction = _tried("satisfaction", refusals, satisfaction_split, log, config, config.satisfaction)
     splits = [split for split in (churn and churn[1], satisfaction) if split is not None]
-    until = min((split.calibration_start for split in splits), default=log.last + 1)
+    until = min((split.learned_until for split in splits), default=log.last + 1)
     outcomes = hindsight(log, config, None if churn is None else churn[0], leavers)
-    plan, studies = plan_features(log, config, until, outcomes), {}
-    if churn is not None:
-        studies["churn"] = churn_study(log, config, plan, *churn, leavers, progress)
-    if satisfaction is not None:
-        studies["satisfaction"] = satisfaction_study(log, config, plan, satisfaction, progress)
-    refusals += [refusal for study in studies.values() for refusal in _refusals(study, config)]
-    return Outlook(plan, studies, tuple(refusals))
+    notes: list[str] = []
+    plan, studies = plan_features(log, config, until, outcomes, notes.append), {}
+    if churn is not None and config.churn is not None:
+        studies["churn"] = churn_labels(log_timeline(log, config.churn, leavers), config, *churn)
+    if satisfaction is not None and config.satisfaction is not None:
+        studies["satisfaction"] = survey_labels(survey_rows(log.block, config.satisfaction), satisfaction)
+    studies = {target: with_features(study, log, plan, progress) for target, study in studies.items()}
+    refusals += [refusal for study in studies.values() for refusal in refusals_of(study, config)]
+    return Outlook(plan, studies, tuple(refusals), tuple(notes))
 
 
 def _tried(target: str, refusals: list[str], step: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R | None:
@@ -249,21 +252,22 @@ def _tried(target: str, refusals: list[str], step: Callable[_P, _R], *args: _P.a
     try:
         return step(*args, **kwargs)
     except DataError as error:
-        refusals.append(_said(target, error))
+        refusals.append(said(target, error))
         return None
 
 
-def _refusals(study: Study, config: ProjectConfig) -> list[str]:
-    """Say why nothing can be learned of a target: the first reason, since others often follow from it."""
+def refusals_of(study: Study, config: ProjectConfig) -> list[str]:
+    """Say why nothing can be learned of a target, from its labels alone: the first reason, as others follow from it."""
     try:
         for demand in _DEMANDS[study.target]:
             demand(study, config)
     except DataError as error:
-        return [_said(study.target, error)]
+        return [said(study.target, error)]
     return []
 
 
-def _said(target: str, error: DataError) -> str:
+def said(target: str, error: DataError) -> str:
+    """Say of which target an error speaks."""
     return f"{target}: {str(error).removeprefix(f'{target}: ').removeprefix('y: ')}"
 
 
@@ -281,17 +285,6 @@ def _demand_outcomes(study: Study, config: ProjectConfig) -> None:
     demand_outcomes(study.parts["train"].y, _kind(config.churn), [str(h) for h in config.churn.horizons])
 
 
-def _demand_followed(study: Study, config: ProjectConfig) -> None:
-    assert config.churn is not None
-    known = np.concatenate([known_churn(study, part, config) for part in ("train", "calibration")])
-    unknown = [str(h) for h, column in zip(config.churn.horizons, known.T, strict=True) if np.isnan(column).all()]
-    if unknown:
-        raise DataError(
-            f"nobody in the train and calibration parts was followed for {', '.join(unknown)} from a cutoff on. "
-            "Shorten churn.horizons, or give a longer log."
-        )
-
-
 def _demand_answers(study: Study, config: ProjectConfig) -> None:
     assert config.satisfaction is not None
     demand_answers(study.parts["train"].y, config.satisfaction.bounds)
@@ -301,7 +294,7 @@ def _demand_answers(study: Study, config: ProjectConfig) -> None:
 
 #: What training demands of the rows of each target.
 _DEMANDS: dict[str, tuple[Callable[[Study, ProjectConfig], None], ...]] = {
-    "churn": (_demand_people, _demand_outcomes, _demand_followed),
+    "churn": (_demand_people, _demand_outcomes),
     "satisfaction": (_demand_answers,),
 }
 

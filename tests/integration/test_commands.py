@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from cxml.cli import main
+from cxml.models.store import load_model
 
 
 def run(monkeypatch, capsys, *words):
@@ -88,6 +89,7 @@ def test_training_writes_a_model_folder_that_scoring_takes(cxml, shop, model, tm
     assert list(scores.columns) == [
         "customer_id", "cutoff", "churn_30d", "churn_60d", "churn_90d", "risk_band", "expected_score", "p_detractor",
         "p_passive", "p_promoter", "expected_nps", "status", "reason_1", "reason_2", "reason_3", "model_version",
+        "churn_expected_days",
     ]  # fmt: skip
     assert scores["customer_id"].is_unique
     assert (scores["churn_30d"] <= scores["churn_60d"]).all()
@@ -177,6 +179,17 @@ def test_features_are_written_with_their_contract_names(cxml, shop, tmp_path):
     assert frame["cutoff"].nunique() == 2
     names = json.loads(printed)["features"]
     assert {"count__touchpoint=call__30d", "days_since__all", "tenure_days", "active_days__all__30d"} <= set(names)
+
+
+def test_features_may_be_those_of_a_model(cxml, shop, model, tmp_path):
+    out = tmp_path / "features.parquet"
+    code, printed, err = cxml(
+        "features", shop / "project.yaml", "--cutoff", "2024-09-01", "--model", model, "--out", out, "--json"
+    )
+    assert code == 0, err
+    assert json.loads(printed)["features"] == load_model(model).plan.columns == list(pd.read_parquet(out))[2:]
+    code, _, err = cxml("features", shop / "project.yaml", "--cutoff", "2024-09-01", "--model", shop, "--out", out)
+    assert (code, "Traceback" in err) == (2, False)
 
 
 def test_check_reports_and_proves_the_absence_of_leaks(cxml, shop, tmp_path):

@@ -6,10 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cxml.models.calibration import Calibration, fit_calibration
+from cxml.models.calibration import Calibration, SegmentShifts, fit_calibration, fit_curves
 from cxml.models.likelihood import Intervals, first_cut_points, gradients
 from cxml.models.outcomes import censoring_weights, churn_intervals, churn_known
-from cxml.models.predictor import class_probabilities, expected_score, restricted_mean_days
+from cxml.models.predictor import (
+    CumulativePredictor,
+    class_probabilities,
+    expected_score,
+    interval_hazard,
+    restricted_mean_days,
+)
+from cxml.models.reasons import ReasonSplit
 from cxml.models.trees import TreeEnsemble
 
 finite = st.floats(-1e6, 1e6)
@@ -80,6 +87,62 @@ def test_calibration_never_turns_the_order_of_customers_round(latent, random):
     calibration = fit_calibration(latent, np.array([-1.0, 1.0]), outcome)
     cdf = calibration.apply(np.sort(latent), np.array([-1.0, 1.0]))
     assert (np.diff(cdf, axis=0) <= 1e-12).all()
+
+
+@st.composite
+def curves(draw):
+    """A threshold's curve: none, or knots that ascend with log odds that do not fall."""
+    n = draw(st.integers(0, 6))
+    margin = np.unique(draw(arrays(np.float64, n, elements=st.floats(-30, 30))))
+    return margin, np.sort(draw(arrays(np.float64, len(margin), elements=st.floats(-30, 30))))
+
+
+@quick
+@given(st.data())
+def test_no_part_of_a_predictor_lets_the_distribution_cross_or_a_row_see_its_neighbours(data):
+    """Common trees, corrections, curves, shifts by segment and reasons, all at once."""
+    k, n_reasons = data.draw(st.integers(1, 4)), data.draw(st.integers(2, 4))
+
+    def numbers(*shape):
+        return data.draw(arrays(np.float64, shape, elements=st.floats(-5, 5)))
+
+    bent = tuple(data.draw(curves()) for _ in range(k))
+    calibration = Calibration(numbers(k), np.exp(numbers(k)), data.draw(st.sampled_from([(), bent])))
+    split = ReasonSplit(tuple("abcd"[:n_reasons]), (TREES,) + (None,) * (n_reasons - 1), numbers(n_reasons),
+                        numbers(k, n_reasons), float(np.exp(numbers(1)[0])))  # fmt: skip
+    predictor = CumulativePredictor(
+        TREES, np.sort(numbers(k)), calibration, data.draw(st.sampled_from([(), (TREES,) + (None,) * (k - 1)])),
+        SegmentShifts(3, numbers(3, k)), split,
+    )  # fmt: skip
+    rows = data.draw(arrays(np.float32, st.tuples(st.integers(1, 6), st.just(4)), elements=anything))
+    cdf = predictor.distribution(rows)
+    assert ((cdf >= 0) & (cdf <= 1)).all() and (np.diff(cdf, axis=1) >= 0).all()
+    hazard = interval_hazard(cdf)
+    assert ((hazard >= 0) & (hazard <= 1)).all()
+    parted = predictor.by_reason(cdf, rows)
+    assert (parted >= 0).all() and (np.diff(parted, axis=1) >= 0).all()
+    np.testing.assert_allclose(parted.sum(axis=2), cdf, rtol=0, atol=1e-12)
+    for i in range(len(rows)):
+        assert np.array_equal(predictor.distribution(rows[i : i + 1])[0], cdf[i])
+        assert np.array_equal(predictor.by_reason(cdf[i : i + 1], rows[i : i + 1])[0], parted[i])
+
+
+@quick
+@given(curves(), arrays(np.float64, st.integers(1, 30), elements=st.floats(-100, 100)))
+def test_a_curve_never_falls(curve, margin):
+    calibration = Calibration(np.zeros(1), np.full(1, 0.7), (curve,))
+    assert (np.diff(calibration.apply_margins(np.sort(margin)[:, None])[:, 0]) >= 0).all()
+
+
+@quick
+@given(st.integers(0, 2**32 - 1), st.sampled_from([50, 300, 2500]))
+def test_fitted_curves_keep_the_order_of_customers_whatever_the_data(seed, n):
+    rng = np.random.default_rng(seed)
+    margins = np.round(rng.normal(size=(n, 2)) * rng.choice([0.01, 1.0, 30.0]), 2)
+    outcome = (rng.random((n, 2)) < rng.choice([0.1, 0.5])).astype(float)
+    weight = rng.choice([0.0, 1.0, 7.5], size=(n, 2))
+    found = fit_curves(margins, np.array([-1.0, 1.0]), outcome, weight)
+    assert (np.diff(found.log_odds(np.sort(margins, axis=0)), axis=0) >= 0).all()
 
 
 durations = st.lists(

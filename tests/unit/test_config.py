@@ -1,5 +1,6 @@
 # ruff: noqa: E501 - a table of faults is read row by row
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -149,6 +150,14 @@ FAULTS = {
     "attribute in both": (START + "  attributes: [plan]\n" + CHURN + "customers:\n  source: c.csv\n  attributes: [plan]\n", "line 8: customers.attributes: attribute 'plan' is in both"),
     "event without touchpoints": (START + "churn: {kind: event}", "line 4: churn.touchpoints: 'touchpoints' go with kind 'event'"),
     "table without source": (START + "churn: {kind: table}", "line 4: churn.source: 'source' goes with kind 'table'"),
+    "a reason for lapses": (START + "churn: {kind: inactivity, reasons: {a: [x], b: [y]}}", "line 4: churn.reasons: go with kind 'event'"),
+    "one reason only": (START + "churn: {kind: event, touchpoints: [x], reasons: {a: [x]}}", "line 4: churn.reasons: go with kind 'event', and two reasons or more compete"),
+    "reason that is no name": (START + "churn: {kind: event, touchpoints: [x, y], reasons: {a: [x], B__c: [y]}}", "line 4: churn.reasons.B__c: 'B__c' cannot name a reason"),
+    "reason without churn": (START + "churn: {kind: event, touchpoints: [left, dunned], reasons: {a: [left], b: [duned]}}", "line 4: churn.reasons.b.0: 'duned' is not churn; did you mean 'dunned'?"),
+    "two reasons at once": (START + "churn: {kind: event, touchpoints: [x, y], reasons: {a: [x], b: [y, x]}}", "line 4: churn.reasons.a.0: 'x' has more than one reason"),
+    "churn without reason": (START + "churn: {kind: event, touchpoints: [x, y, z], reasons: {a: [x], b: [y]}}", "line 4: churn.reasons: every one of 'touchpoints' needs its reason, and 'z' has none"),
+    "calibrated by nothing": (START + "  attributes: [plan]\nchurn: {kind: inactivity, calibrate_by: plann}", "line 5: churn.calibrate_by: 'plann' is no attribute; did you mean 'plan'?"),
+    "corrections sometimes": (START + "churn: {kind: inactivity, corrections: sometimes}", "line 4: churn.corrections: "),
     "unknown churn column": (START + "churn: {kind: table, source: c.csv, columns: {when: x}}", "line 4: churn.columns.when: unknown name; known: customer_id, timestamp"),
     "scale that falls": (START + SURVEY.replace("[1, 5]", "[5, 1]"), "line 4: satisfaction.scale: must ascend"),
     "half a scale": (START + SURVEY.replace("[1, 5]", "[1]"), "line 4: satisfaction.scale.1: missing; this value is required"),
@@ -340,3 +349,27 @@ def test_whatever_value_stands_at_a_key_the_answer_is_a_config_or_a_config_error
         assert f": {key}" in str(error) or "nothing to learn" in str(error) or "not valid YAML" in str(error)
     else:
         assert parse_config(to_yaml(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("profit", "says"),
+    [
+        ("{value: 200}", "churn.profit.value: with a value of your own, give 'offer' and 'contact' in the same unit"),
+        ("{value: -1, offer: 1, contact: 1}", "churn.profit.value: must be above 0"),
+        ("{accepts: [6, 0]}", "churn.profit.accepts: both numbers must be above 0"),
+        ("{offer: -1}", "churn.profit.offer"),
+        ("{worth: 3}", "churn.profit.worth: unknown key; known: accepts, contact, offer, value"),
+    ],
+)
+def test_a_campaign_that_cannot_be_reckoned_with_is_refused(profit, says):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        parse_config(START + f"churn: {{kind: inactivity, profit: {profit}}}")
+
+
+def test_the_value_of_a_customer_is_a_number_or_a_feature():
+    def value(text):
+        config = parse_config(START + f"churn: {{kind: inactivity, profit: {{{text}offer: 10, contact: 1}}}}")
+        assert parse_config(to_yaml(config)) == config
+        return config.churn.profit.value
+
+    assert [value("value: 200, "), value("value: sum__value__365d, "), value("")] == [200.0, "sum__value__365d", 1.0]

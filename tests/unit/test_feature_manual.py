@@ -6,12 +6,13 @@ import pytest
 
 from cxml.features.annotations import ANNOTATIONS
 from cxml.features.catalogue import FAMILIES
+from cxml.features.custom import OWN
 from cxml.features.spec import STATISTICS
 
 MANUAL = (Path(__file__).parents[2] / "docs" / "features.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", [*STATISTICS, *ANNOTATIONS, *FAMILIES])
+@pytest.mark.parametrize("name", [*STATISTICS, *ANNOTATIONS, *FAMILIES, *OWN])
 def test_the_manual_knows(name: str) -> None:
     assert f"`{name}`" in MANUAL
 

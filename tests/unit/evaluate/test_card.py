@@ -3,6 +3,7 @@ import pytest
 from cxml.evaluate.bootstrap import Interval
 from cxml.evaluate.card import MEANINGS, model_card
 from cxml.evaluate.metrics import CHURN_METRICS, SCORE_METRICS
+from cxml.evaluate.slices import Slice
 
 NAN = float("nan")
 
@@ -70,4 +71,26 @@ def test_only_the_metrics_shown_are_explained(facts):
 
 
 def test_every_metric_has_a_meaning():
-    assert {*CHURN_METRICS, *SCORE_METRICS, "nps_error", "balance_error"} == set(MEANINGS)
+    others = {"nps_error", "balance_error", "expected_profit", "concordance", "integrated_brier"}
+    assert {*CHURN_METRICS, *SCORE_METRICS, *others} == set(MEANINGS)
+
+
+def test_a_metric_is_explained_by_its_own_words_not_by_those_of_a_shorter_name(facts):
+    facts["results"] = {"churn": {"model": {"brier_reliability_30d": 0.001}}}
+    card = model_card(**facts)
+    assert "- `brier_reliability`: " in card
+    assert "- `brier`: " not in card
+
+
+def test_slices_stand_by_target_and_only_where_there_are_some(facts):
+    assert "For whom" not in model_card(**facts)
+    gold = Slice("plan", "gold", 120, 60, {"auroc_30d": Interval(0.7, 0.6, 0.8)})
+    card = model_card(**facts, slices={"churn": [gold], "satisfaction": []})
+    assert "| attribute | value | customers | auroc_30d |" in card
+    assert "| plan | gold | 60 | 0.700 (0.600 to 0.800) |" in card
+    assert card.index("## For whom it is how good") < card.index("## Limits")
+
+
+def test_the_verdict_stands_above_the_figures(facts):
+    card = model_card(**facts, verdicts=["**churn: does NOT beat every baseline**"])
+    assert card.index("## How good it is") < card.index("- **churn: does NOT beat") < card.index("| metric | model")

@@ -3,8 +3,9 @@ import sys
 import numpy as np
 import pytest
 
-from cxml.errors import DataError
+from cxml.errors import ConfigError, DataError
 from cxml.evaluate import plots
+from cxml.evaluate.bootstrap import Interval
 
 HORIZONS = ["30d", "60d", "90d"]
 
@@ -96,9 +97,37 @@ def test_a_model_of_no_importance_can_be_drawn(tmp_path):
     assert plots.save_plots(tmp_path, {"importance": plots.plot_importance(["a", "b"], [0, 0])}, dpi=40)
 
 
+def fold_panel(**by_who):
+    return plots.FoldPanel("churn: log_loss_30d", ["2024-01-01", "2024-04-01"], by_who)
+
+
+def test_the_fold_plot_counts_the_tests_that_were_won():
+    low, high, none = Interval(0.1, 0.05, 0.2), Interval(0.3, 0.2, 0.4), None
+    figure = plots.plot_folds([fold_panel(cxml=[low, low], rule=[high, low]), fold_panel(cxml=[low, none])], "cxml")
+    assert title(figure) == "The model is better than every baseline in 2 of 3 tests"
+    ours = figure.axes[0].lines[0]
+    assert ours.get_ydata().tolist() == [0.1, 0.1]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["2024-01-01", "2024-04-01"]
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_one_plot_is_written_in_the_format_of_its_name_and_twice_the_same(tmp_path, ending):
+    panel = fold_panel(cxml=[Interval(0.1, 0.05, 0.2)] * 2)
+    paths = [plots.save_plot(tmp_path / f"{k}.{ending}", plots.plot_folds([panel], "cxml"), dpi=40) for k in "ab"]
+    begins = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[ending]
+    assert paths[0].read_bytes().startswith(begins)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_picture_in_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"ends in \.png, \.svg or \.pdf"):
+        plots.save_plot(tmp_path / "folds.jpeg", plots.plot_folds([fold_panel(cxml=[None, None])], "cxml"))
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
+        (lambda: plots.plot_folds([], "cxml"), "no fold to draw"),
         (lambda: plots.plot_gain(np.full((3, 1), np.nan), np.ones((3, 1)), ["30d"]), "nothing to draw"),
         (lambda: plots.plot_gain(np.ones((3, 1)), np.ones((3, 2)), ["30d"]), "with 1 horizons both must be"),
         (lambda: plots.plot_score_distribution([np.nan], np.eye(11)[[0]]), "nothing to draw"),

@@ -70,6 +70,7 @@ def test_an_answer_has_the_columns_of_a_score_as_plain_values(scorer, journey):
     assert list(answer) == [
         "cutoff", "churn_30d", "churn_60d", "churn_90d", "risk_band", "expected_score", "p_detractor", "p_passive",
         "p_promoter", "expected_nps", "status", "reason_1", "reason_2", "reason_3", "model_version",
+        "churn_expected_days",
     ]  # fmt: skip
     assert json.loads(json.dumps(answer)) == answer
     assert {type(value) for value in answer.values()} <= {str, float, type(None)}

@@ -127,7 +127,7 @@ def test_a_horizon_that_only_finished_journeys_are_known_for():
     frame = pd.concat([customers(n=600, days=200, cancelled=range(0, 600, 3)), events(finished)])
     churn = "churn: {kind: event, touchpoints: [cancelled], ends: [finished], horizons: [30d, 120d]}"
     (line,) = refusal(frame, churn)
-    assert "nobody in the train and calibration parts was followed for 120d from a cutoff on. Shorten" in line
+    assert "churn: nobody was followed for 120d: the longest of 1,096 rows is 30 days. Shorten churn.horizons" in line
 
 
 def test_every_target_has_its_say():

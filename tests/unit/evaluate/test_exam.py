@@ -1,0 +1,83 @@
+"""What a test of a model reports: every metric in its place, and apart by attribute."""
+
+import numpy as np
+import pytest
+
+from cxml.evaluate.exam import MODEL, examine_churn, examine_scores
+from cxml.evaluate.profit import Campaign, expected_profit
+from cxml.evaluate.survival import concordance, integrated_brier
+
+RNG = np.random.default_rng(0)
+N = 1_200
+X = RNG.normal(size=N)
+SCALE = 80 * np.exp(-X)
+TIME = RNG.exponential(SCALE)
+SEEN_UNTIL = np.where(np.arange(N) % 3 == 0, 30.0, 60.0)
+DURATION, OBSERVED = np.minimum(TIME, SEEN_UNTIL), (TIME < SEEN_UNTIL).astype(float)
+CDF = 1 - np.exp(-np.array([30.0, 60.0]) / SCALE[:, None])
+KNOWN = (TIME[:, None] < [30.0, 60.0]).astype(float)
+KNOWN[SEEN_UNTIL < 60, 1] = np.nan
+PLAN = np.where(X > 0, "basic", "gold")
+HORIZONS = ["30d", "60d"]
+
+
+def examine(known=KNOWN, p=CDF, **options):
+    return examine_churn(known, {MODEL: p, "base rate": np.full((N, 2), 0.3)}, HORIZONS, np.arange(N), n=20, **options)
+
+
+def test_time_and_profit_stand_among_the_metrics_of_everybody():
+    exam = examine(followed=(DURATION, OBSERVED))
+    found = exam.flat()
+    assert found["concordance"] == concordance(DURATION, OBSERVED, CDF[:, 1], until_days=60)
+    assert found["integrated_brier"] == integrated_brier(DURATION, OBSERVED, CDF, horizons_days=[30, 60])
+    assert found["expected_profit_30d"] == expected_profit(KNOWN[:, 0], CDF[:, 0])
+    assert exam.scores["base rate"]["concordance"].value == pytest.approx(0.5)
+    shown = [row[0] for row in exam.table()[2]]
+    assert {"concordance", "integrated_brier", "expected_profit_30d", "auroc_60d"} <= set(shown)
+    assert "brier_reliability_30d" not in shown
+
+
+def test_without_times_there_is_no_concordance():
+    assert "concordance" not in examine().flat()
+
+
+def test_inactivity_is_judged_by_the_time_of_the_return():
+    """Churn is the absence of a return, so the same times with the probabilities turned round give the same figures."""
+    ours = examine(followed=(DURATION, OBSERVED)).flat()
+    turned = examine(1 - KNOWN, 1 - CDF, followed=(DURATION, OBSERVED), inactivity=True).flat()
+    for metric in ("concordance", "integrated_brier"):
+        assert turned[metric] == pytest.approx(ours[metric])
+    assert ours["concordance"] > 0.65
+
+
+def test_a_horizon_nobody_was_followed_for_is_left_out_of_all_metrics():
+    known = KNOWN.copy()
+    known[:, 1] = np.nan
+    found = examine(known, followed=(np.minimum(DURATION, 30), OBSERVED * (DURATION < 30))).flat()
+    assert not any(name.endswith("60d") for name in found)
+    assert found["integrated_brier"] == pytest.approx(found["brier_30d"])
+
+
+def test_the_value_of_customers_and_the_cost_of_the_campaign_are_passed_on():
+    value, campaign = RNG.exponential(100, N), Campaign(offer=5.0, contact=0.5)
+    found = examine(value=value, campaign=campaign).flat()["expected_profit_30d"]
+    assert found == expected_profit(KNOWN[:, 0], CDF[:, 0], value, campaign=campaign)
+
+
+def test_attributes_take_the_first_horizon_apart_and_one_value_alone_is_no_slice():
+    slices = examine(attributes={"plan": PLAN, "country": np.full(N, "ch")}).slices
+    assert {(s.attribute, s.value) for s in slices} == {("plan", "basic"), ("plan", "gold")}
+    assert set(slices[0].scores) == {"auroc_30d", "log_loss_30d", "base_rate_30d", "rate_error_30d"}
+    basic = next(s for s in slices if s.value == "basic")
+    assert basic.scores["base_rate_30d"].value == KNOWN[PLAN == "basic", 0].mean()
+
+
+def test_the_error_of_the_expected_nps_stands_by_segment():
+    scores = RNG.integers(0, 11, N).astype(float)
+    q = np.full((N, 11), 1 / 11)
+    exam = examine_scores(scores, {MODEL: q}, 0, (6, 8), np.arange(N), attributes={"plan": PLAN}, n=20)
+    for part in exam.slices:
+        mine = scores[part.value == PLAN]
+        observed = 100 * ((mine >= 9).mean() - (mine <= 6).mean())
+        assert part.scores["nps_error"].value == pytest.approx(100 * (2 - 7) / 11 - observed)
+    assert set(exam.slices[0].scores) == {"rps", "mae", "nps_error"}
