@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cxml.config import ProjectConfig, expand, load_config, resolve_path
 from cxml.errors import ConfigError, DataError
-from cxml.files import refuse_to_replace, write_aside
+from cxml.files import refuse_to_replace, refuse_unknown_ending, write_aside
 from cxml.progress import SILENT, Progress
 from cxml.times import DAY_US, Duration, format_instant, parse_instant
 
@@ -108,7 +108,22 @@ class Project:
                 folder=self.config.folder,
                 progress=progress,
             )
+            quality = replace(self._log.quality, words_that_never_occur=self._words_that_never_occur(self._log))
+            self._log = replace(self._log, quality=quality)
         return self._log
+
+    def _words_that_never_occur(self, log: JourneyLog) -> dict[str, str]:
+        """Those of the journeys, and those of what is to be learned."""
+        from cxml.journeys.taxonomy import words_that_never_occur
+
+        words: dict[str, list[str]] = {}
+        churn, satisfaction = self.config.churn, self.config.satisfaction
+        if churn is not None:
+            words |= {f"churn.{key}": getattr(churn, key) for key in ("touchpoints", "starts", "ends")}
+        if satisfaction is not None:
+            words["satisfaction.touchpoint"] = [satisfaction.touchpoint]
+            words["satisfaction.asked"] = [satisfaction.asked] if satisfaction.asked else []
+        return {**log.quality.words_that_never_occur, **words_that_never_occur(words, log.events.touchpoints)}
 
     def leavers(self, progress: Progress = SILENT) -> tuple[NDArray[np.generic], Int64] | None:
         """Who of the log's customers left and when, for churn of kind ``table``; else None."""
@@ -122,7 +137,7 @@ class Project:
             if len(place) and not (place >= 0).any():
                 raise DataError(
                     f"churn: none of the {len(ids):,} leavers is a customer of the journeys (first leaver "
-                    f"{ids[0]!r}, first customer {customers[0]!r}). Give both the same ids."
+                    f"'{ids[0]}', first customer '{customers[0]}'). Give both the same ids."
                 )
             self._leavers = customers[place[place >= 0]], when[place >= 0]
         return self._leavers
@@ -157,7 +172,7 @@ class Project:
             with progress.step("leakage check") as _:
                 snapshots = snapshot_frame(log, outlook)
                 report = check_leakage(log, outlook.plan, snapshots, random_state=self.config.random_state)
-        result = CheckResult(log.quality, report, outlook.lines(), folder)
+        result = CheckResult(log.quality, report, outlook.lines(), folder, outlook.refusals)
         _write_json(result.to_dict(), folder / "quality.json")
         return result
 
@@ -198,6 +213,7 @@ class Project:
         from cxml.evaluate.definition import define_churn
         from cxml.evaluate.definition_plot import picture_format, save_definition_plot
 
+        refuse_unknown_ending(out)
         if plot is not None:
             picture_format(plot)  # refused now, not after the reading
         days = [_whole_days(gap, "--gap") for gap in gaps]
@@ -244,6 +260,7 @@ class Project:
         """Write the frame of `features` as Parquet, or CSV where the name ends so; return rows and feature names."""
         from cxml.features.export import write_features
 
+        refuse_unknown_ending(out)
         log = self.read(progress=progress)
         moments = sorted({_instant(c, "--cutoff") for c in cutoffs})
         features = self._features(log, moments[0], model, progress)
@@ -446,6 +463,7 @@ class Project:
         from cxml.scoring.batch import write_scores
         from cxml.training.backtest import backtest
 
+        refuse_unknown_ending(out)
         if plot is not None:
             plot_format(plot)  # now, not after an hour
         log = self.read(progress=progress)
@@ -497,16 +515,17 @@ class Project:
         """
         from cxml.scoring.batch import score_log, write_scores
 
+        refuse_unknown_ending(out)
         loaded = self._model(model)
         log = self.read(progress=progress)
-        moment = self._moment(log) if cutoff is None else _instant(cutoff, "--cutoff")
+        moment, why = self._moment(log) if cutoff is None else (_instant(cutoff, "--cutoff"), "as asked")
         table = score_log(
             loaded, log, moment, churn=self.config.churn, leavers=self.leavers(), reasons=reasons, threads=threads,
             progress=progress,
         )  # fmt: skip
         if out is not None:
             write_scores(table, out)
-        return ScoreResult(table, None if out is None else Path(out), log.quality)
+        return ScoreResult(table, None if out is None else Path(out), log.quality, why)
 
     def nps(
         self,
@@ -556,6 +575,8 @@ class Project:
         from cxml.evaluate.plots import plot_format
         from cxml.training.nps import nps_report, write_frame
 
+        refuse_unknown_ending(out)
+        refuse_unknown_ending(ask_out, "--ask-out")
         if plot is not None:
             plot_format(plot)  # refused now, not after the work
         if ask_out is not None and ask is None:
@@ -579,12 +600,14 @@ class Project:
             save_nps_plot(report.frame(), plot)
         return report
 
-    def _moment(self, log: JourneyLog) -> int | SatisfactionConfig:
-        """When to score unless told otherwise: see `score`."""
+    def _moment(self, log: JourneyLog) -> tuple[int | SatisfactionConfig, str]:
+        """When to score unless told otherwise, and why then: see `score`."""
         satisfaction = self.config.satisfaction
         if self.config.churn is None and satisfaction is not None and satisfaction.asked:
-            return satisfaction
-        return log.last + 1 if self.config.snapshots.end is None else self.config.snapshots.end
+            return satisfaction, "when each customer was last asked"
+        if self.config.snapshots.end is not None:
+            return self.config.snapshots.end, "snapshots.end; --cutoff chooses another day"
+        return log.last + 1, "just after the last event"
 
     def model_folder(self, ref: str | os.PathLike[str]) -> Path:
         """Turn a reference to a model into a folder; only ``runs:/`` and ``models:/`` need MLflow."""
@@ -609,12 +632,15 @@ class CheckResult:
         What training would look at.
     folder : Path
         Where the report was written.
+    refusals : tuple of str
+        Why training would refuse; among ``notes`` too.
     """
 
     quality: QualityReport
     leakage: LeakageReport | None
     notes: list[str]
     folder: Path
+    refusals: tuple[str, ...] = ()
 
     @property
     def leaks(self) -> bool:
@@ -633,6 +659,7 @@ class CheckResult:
         return {
             "quality": self.quality.to_dict(),
             "snapshots": self.notes,
+            "refusals": list(self.refusals),
             "leakage": None if self.leakage is None else {"clean": self.leakage.clean, "report": str(self.leakage)},
         }
 
@@ -675,10 +702,14 @@ class TrainResult:
             lines.append(f"MLflow run {self.run.run_id} in {self.run.uri}")
             if self.run.version is not None:
                 lines.append(f"registered as {self.trained.model.name} version {self.run.version}")
-        if self.tracking_failure:
-            folder = "the model folder is complete" if self.refusal is None else "nothing is left of this training"
-            lines.append(f"warning: not recorded in MLflow ({self.tracking_failure}); {folder}")
         return lines
+
+    def warnings(self) -> list[str]:
+        """Say what went wrong beside the training."""
+        if not self.tracking_failure:
+            return []
+        folder = "the model folder is complete" if self.refusal is None else "nothing is left of this training"
+        return [f"not recorded in MLflow ({self.tracking_failure}); {folder}"]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result for machines."""
@@ -704,11 +735,14 @@ class ScoreResult:
     out : Path or None
     quality : QualityReport
         Of the journeys that were read.
+    why : str
+        Why it was scored at that cutoff.
     """
 
     table: pyarrow.Table
     out: Path | None
     quality: QualityReport
+    why: str
 
     def when(self) -> str:
         """Say the cutoff, or from when to when cutoffs lie."""
@@ -724,7 +758,7 @@ class ScoreResult:
 
     def lines(self) -> list[str]:
         """Say what was scored."""
-        lines = [f"{len(self.table):,} customers scored at {self.when()}"]
+        lines = [f"{len(self.table):,} customers scored at {self.when()} ({self.why})"]
         for column in ("risk_band", "status"):
             if column in self.table.column_names:
                 counts = ", ".join(f"{name} {n:,}" for name, n in self.counts(column).items())
@@ -743,6 +777,7 @@ class ScoreResult:
         summary: dict[str, Any] = {
             "out": None if self.out is None else str(self.out),
             "cutoff": self.when(),
+            "cutoff_is": self.why,
             "customers": len(self.table),
             "model_version": self.table.column("model_version")[0].as_py(),
             "rows_quarantined": self.quality.rows_quarantined,

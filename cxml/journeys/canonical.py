@@ -17,7 +17,6 @@ from cxml.journeys.schema import (
     WHOLE_PATTERN,
     YES,
 )
-from cxml.times import format_instant
 
 _WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 _WIDE = {"UBIGINT", "HUGEINT", "UHUGEINT", "BIGNUM", "VARINT"}
@@ -31,6 +30,8 @@ _NESTED = ("STRUCT", "MAP", "UNION", "BLOB", "INTERVAL", "BIT")
 MALFORMED = "malformed line"
 #: Reason of a line whose bytes are no text; often all of the file has another encoding.
 FOREIGN = "line is not UTF-8 (say the source's encoding, e.g. encoding: latin-1)"
+#: Reason of an answer that cannot be one.
+OFF_SCALE = "score off the scale"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +160,12 @@ def map_columns(
             found[name] = source
         elif name in mapping:
             raise ConfigError(
-                f"{where}: has no column '{source}', which 'columns' maps to {name}{nearest(source, present)}. "
-                f"It has: {_listing(present)}. Correct the name under 'columns'."
+                f"{where}: has no column '{source}', which 'columns' maps to {name}"
+                f"{_ended(nearest(source, present))} It has: {_listing(present)}. Correct the name under 'columns'."
             )
         elif name in required:
             raise ConfigError(
-                f"{where}: has no column '{name}'{nearest(name, present)}. It has: {_listing(present)}. "
+                f"{where}: has no column '{name}'{_ended(nearest(name, present))} It has: {_listing(present)}. "
                 f"Say under 'columns' which of them it is, e.g. columns: {{{name}: ...}}."
             )
     return found
@@ -251,14 +252,14 @@ def _rule_faults(parts: Mapping[str, Expression], aliases: Mapping[str, str], ru
         faults.append((f"{time} < {FIRST_US} or {time} >= {LAST_US}", "timestamp outside 1900 to 2200"))
         if rules.as_of is not None:
             latest = f"case when {parts['timestamp'].naive} then {rules.as_of_local} else {rules.as_of} end"
-            faults.append((f"{time} > {latest}", f"timestamp later than {format_instant(rules.as_of)}"))
+            faults.append((f"{time} > {latest}", "timestamp in the future"))  # no moment: the same every night
     if "score" in parts and "touchpoint" in parts and rules.survey is not None and rules.scale is not None:
         score, (low, high) = aliases["score"], rules.scale
         is_answer = f"{aliases['touchpoint']} = {literal(rules.survey)} and not isnan({score})"
         faults.append(
             (
                 f"{is_answer} and ({score} not between {low} and {high} or {score} <> trunc({score}))",
-                "score off the scale",
+                OFF_SCALE,
             )
         )
     return faults
@@ -278,10 +279,12 @@ def _expression(name: str, column: str, type_name: str, measures: Sequence[str],
         return _yes_no(name, column, kind)
     if name in NUMBER_COLUMNS or name in measures:
         return _number(name, column, kind, type_name, where)
-    faults = (
-        ((f"coalesce(trim({_text(column, kind)}), '') = ''", "touchpoint missing"),) if name == "touchpoint" else ()
-    )
-    return Expression(_text(column, kind), faults)
+    faults = []
+    if name == "touchpoint":
+        faults.append((f"coalesce(trim({_text(column, kind)}), '') = ''", "touchpoint missing"))
+    if kind == "JSON":
+        faults.append((f"{column}[1] in ('{{', '[') and json_valid({column})", f"{name} is an object or a list"))
+    return Expression(_text(column, kind), tuple(faults))
 
 
 def _alias(name: str) -> str:
@@ -390,6 +393,11 @@ def is_whole_number(type_name: str) -> bool:
     """Tell whether DuckDB's type gives customer ids that are integers already."""
     kind = type_name.upper().split("(")[0].strip()
     return kind in _WHOLE or kind in _REAL
+
+
+def _ended(clause: str) -> str:
+    """End a sentence, unless it ends in a question."""
+    return clause if clause.endswith("?") else f"{clause}."
 
 
 def _listing(names: Sequence[str]) -> str:

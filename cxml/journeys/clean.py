@@ -101,10 +101,13 @@ def read_clean_parquet(clean: CleanFile, shuffle: Shuffle, advance: Advance) -> 
     """
     import pyarrow as pa
 
-    with clean.open() as parquet:
-        metadata = parquet.metadata
-        if not _types_fit(parquet.schema_arrow, clean):
-            return None
+    try:
+        with clean.open() as parquet:
+            metadata = parquet.metadata
+            if not _types_fit(parquet.schema_arrow, clean):
+                return None
+    except KeyError:  # a list or a structure cannot come as a dictionary
+        return None
     mark, gave_up, telling = shuffle.mark(), threading.Event(), threading.Lock()
 
     def read(groups: list[int]) -> None:

@@ -187,8 +187,20 @@ def match_ids(ids: NDArray[np.generic], customers: NDArray[np.generic]) -> Int64
 
 
 def align_customers(table: CustomerTable, customers: NDArray[np.generic]) -> CustomerTable:
-    """Give a table ids of the log's kind, and only rows of customers the log has."""
+    """Give a table ids of the log's kind, and only rows of customers the log has.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
     place = match_ids(table.customers, customers)
+    if len(place) and len(customers) and not (place >= 0).any():
+        raise DataError(
+            f"no customer id of the customers table occurs in the log (e.g. '{table.customers[0]}' there, "
+            f"'{customers[0]}' in the log). Give both the same ids, or name the right column under "
+            "customers.columns.customer_id."
+        )
     order = np.lexsort((table.valid_from, place))
     order = order[place[order] >= 0]
     return CustomerTable(

@@ -83,7 +83,17 @@ def refusing(label: str, sql_is: type[CxmlError] = DataError) -> Iterator[None]:
             f"{label}: the SQL does not hold: {_first_line(error)}. Correct 'where' or 'query'."
         ) from None
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise sql_is(f"{label}: cannot be read: {_first_line(error)}.") from None
+        raise sql_is(f"{label}: cannot be read: {_first_line(error)}.{_mend(error, sql_is)}") from None
+
+
+def _mend(error: Exception, sql_is: type[CxmlError]) -> str:
+    import duckdb
+
+    if isinstance(error, duckdb.ConversionException):
+        return " Correct 'where' or 'query'; try_cast gives null where a value does not fit."
+    if sql_is is ConfigError:
+        return " Correct 'query'."
+    return " The file is damaged or not what its name says: replace it, say its 'format', or take it out of 'sources'."
 
 
 def _first_line(error: Exception) -> str:
@@ -301,8 +311,18 @@ def _jsonl_relation(
     if as_text is not None:
         types = narrow_types(con, sql, keys, as_text)
         sql = typed(sql, types, keep='"cxml:line"')
+    types |= {key: kind for key in keys if (kind := _nested(found[key])) and types[key] == "VARCHAR"}
     malformed = '"cxml:line" is null or "cxml:line" not like \'{%\''
     return Relation(label, str(file), sql, types, raw='"cxml:line"', malformed=malformed)
+
+
+def _nested(structure: Any) -> str:
+    """Return the type of a key whose values are objects, lists or a mixture; empty for plain ones."""
+    if isinstance(structure, dict):
+        return "STRUCT"
+    if isinstance(structure, list):
+        return "JSON[]"
+    return "JSON" if structure == "JSON" else ""
 
 
 def _once(keys: dict[str, Any]) -> list[str]:

@@ -240,6 +240,7 @@ def _add_rejects(con: DuckDBPyConnection, relation: Relation, bad: BadRows) -> i
             "select line - 1, first(csv_line order by column_idx), bool_or(error_type = 'INVALID ENCODING') "
             f'from "{table}" group by line order by line'
         ).fetchall()
+        found = [piece for one in found for piece in _lines_of(*one)]
         lines = np.array([row for row, _, _ in found], dtype=np.int64)
         if relation.file:
             bad.row[:] = _shifted(np.array(bad.row, dtype=np.int64), lines).tolist()
@@ -254,6 +255,12 @@ def _add_rejects(con: DuckDBPyConnection, relation: Relation, bad: BadRows) -> i
         )
         n += len(found)
     return n
+
+
+def _lines_of(row: int, record: str | None, foreign: bool) -> list[tuple[int, str | None, bool]]:
+    """Take a record apart into its lines: after a quote that is never closed, it is all that follows in the file."""
+    lines = [None] if record is None else record.rstrip("\r\n").split("\n")
+    return [(row + i, line if line is None else line.rstrip("\r"), foreign) for i, line in enumerate(lines)]
 
 
 def _shifted(rows: Any, rejected: Any) -> Any:

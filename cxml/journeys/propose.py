@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cxml.config import SourceConfig
 from cxml.errors import DataError
 from cxml.journeys.canonical import quote
 from cxml.journeys.formats import Relation
+from cxml.journeys.schema import STAMP_PATTERN
 from cxml.journeys.sources import open_source
 
 #: Canonical column -> what its name often is, best guess first.
@@ -39,9 +41,19 @@ ANSWER = (
 )
 ASKED = r"(survey|nps|csat|ces|review|feedback).*(sent|ask|request|invit)"
 CONTACT = r"call|chat|e?mail|ticket|complain|support|help_?desk|hotline|contact"
+#: What the company does or books, which is no sign of life of the customer.
+OURS = (
+    r"invoice|bill|campaign|offer|price|payment|refund|remind|newsletter|dunn|promo|voucher|chargeback"
+    r"|(survey|e?mail|sms|letter|push|message|notification).*(sent|ask|request|invit)"
+)
 
 #: Longer lists are left to their reader.
 MOST_LISTED = 12
+
+#: How dates are written that are not ISO 8601, the day first before the month first.
+DATE_FORMATS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y%m%d")
+#: What epoch numbers count, and how many of them make a second.
+EPOCHS = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "UBIGINT", "HUGEINT")
 _MOMENTS = ("TIMESTAMP", "DATE")
@@ -57,13 +69,35 @@ class Profile:
     high: str
 
 
-def propose_project(data: str | os.PathLike[str]) -> tuple[str, str]:
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """How the moments are written.
+
+    Parameters
+    ----------
+    reading : str
+        SQL that reads them; empty where they need none.
+    note : str
+        What the reading took them for.
+    naive, aware : bool
+        Whether some carry no zone, and some do.
+    """
+
+    reading: str = ""
+    note: str = ""
+    naive: bool = True
+    aware: bool = False
+
+
+def propose_project(data: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> tuple[str, str]:
     """Read a data file and propose a project file.
 
     Parameters
     ----------
     data : path
         A Parquet, CSV or JSON Lines file of events.
+    out : path, optional
+        Where the project file will lie; data beside or below it are named from there. Default: the current folder.
 
     Returns
     -------
@@ -75,11 +109,14 @@ def propose_project(data: str | os.PathLike[str]) -> tuple[str, str]:
     Raises
     ------
     ConfigError, DataError
-        If the file cannot be read, or no column looks like customer, moment or touchpoint.
+        If the file cannot be read, holds no rows, or no column looks like customer, moment or touchpoint.
     """
     path = Path(data)
+    folder = (Path.cwd() if out is None else Path(out).parent).resolve()
     with open_source(SourceConfig(path=str(path)), ".", where="true") as (con, relations):
         relation = next(relations)
+        if not con.sql(f"select 1 from {relation.sql} as t limit 1").fetchall():
+            raise DataError(f"'{path}': holds no rows, so there is nothing to propose from. Name a file with events.")
         profiles = _profiles(con, relation)
         columns = guess_columns(profiles)
         missing = [name for name in ("customer_id", "timestamp", "touchpoint") if name not in columns]
@@ -93,13 +130,70 @@ def propose_project(data: str | os.PathLike[str]) -> tuple[str, str]:
             f"select {column}::varchar, count(*) from {relation.sql} as t where {column} is not null group by 1 "
             "order by 2 desc, 1 limit 60"
         ).fetchall()
+        stamps = _stamps(con, relation, path, columns["timestamp"], profiles[columns["timestamp"]])
     name = re.sub(r"\W+", "_", path.name.split(".")[0]).strip("_") or "project"
-    return name, _write(name, path, columns, profiles, dict(counted))
+    whole = path.resolve()
+    shown = whole.relative_to(folder).as_posix() if whole.is_relative_to(folder) else str(whole)
+    return name, _write(name, _source(shown, columns, stamps), columns, profiles, dict(counted), stamps)
 
 
 def _profiles(con: object, relation: Relation) -> dict[str, Profile]:
     rows = con.sql(f"summarize select * from {relation.sql} as t").fetchall()  # type: ignore[attr-defined]
-    return {row[0]: Profile(str(row[1]), int(row[4] or 0), str(row[2]), str(row[3])) for row in rows}
+    found = {row[0]: Profile(str(row[1]), int(row[4] or 0), str(row[2]), str(row[3])) for row in rows}
+    return {column: found[column] for column in relation.types}
+
+
+def _stamps(con: Any, relation: Relation, path: Path, name: str, profile: Profile) -> Stamps:
+    """Find out how a column of moments is written."""
+    kind, column = profile.kind.upper(), quote(name)
+    if kind.startswith(_MOMENTS) and "ZONE" not in kind:
+        return Stamps()
+    with open_source(SourceConfig(path=str(path)), ".") as (plain, relations):
+        raw = next(relations)  # as it is written: a column of which some have a zone is one of zoned stamps by now
+        if raw.types[name] != "VARCHAR":
+            iso, zoned, n = (0, 0, 0)
+        else:
+            text = f"trim({column})"
+            iso, zoned, n = plain.sql(
+                f"select count_if(regexp_full_match({text}, '{STAMP_PATTERN}')), "
+                f"count_if(regexp_matches(substr({text}, 11), '[Z+-]')), count(*) from {raw.sql} as t "
+                f"where {text} <> ''"
+            ).fetchall()[0]
+    if kind.startswith(_MOMENTS) or 2 * iso >= n > 0:
+        return Stamps(naive=zoned < n, aware=zoned > 0 or "ZONE" in kind)
+    readings = _date_readings(column) + (_epoch_readings(column) if kind.startswith(_NUMBERS) else [])
+    counted = ", ".join(f"count_if({holds})" for _, holds in readings)
+    n, *fitting = con.sql(f"select count({column}), {counted} from {relation.sql} as t").fetchall()[0]
+    best = next((stamps for (stamps, _), fits in zip(readings, fitting, strict=True) if fits == n > 0), None)
+    if best is not None:
+        return best
+    raise DataError(
+        f"'{path}': column '{name}' looks like timestamp, but holds '{profile.low}' and the like. Stamps are read as "
+        "ISO 8601 (2024-01-31 12:00:00); for others write a query, e.g. strptime(column, '%d/%m/%Y') or "
+        "to_timestamp(seconds)."
+    )
+
+
+def _date_readings(column: str) -> list[tuple[Stamps, str]]:
+    """Give ways to read dates, each with the SQL condition that a value is of that kind."""
+    readings = []
+    for date in DATE_FORMATS:
+        formats = ", ".join(f"'{date}{time}'" for time in ("", " %H:%M", " %H:%M:%S"))
+        sql = f"try_strptime(trim(cast({column} as varchar)), [{formats}])"
+        readings.append((Stamps(sql, f"read as {date}"), f"{sql} is not null"))
+    return readings
+
+
+def _epoch_readings(column: str) -> list[tuple[Stamps, str]]:
+    """Give ways to read numbers as time since 1970, where that lies in 1990 to 2100."""
+    low, high = 631_152_000, 4_102_444_800
+    return [
+        (
+            Stamps(f"to_timestamp({column} / {parts})", f"read as {unit} since 1970", naive=False, aware=True),
+            f"{column} / {parts} between {low} and {high}",
+        )
+        for unit, parts in EPOCHS.items()
+    ]
 
 
 def guess_columns(profiles: Mapping[str, Profile]) -> dict[str, str]:
@@ -134,7 +228,19 @@ def guess_columns(profiles: Mapping[str, Profile]) -> dict[str, str]:
             if best is not None:
                 found[canonical] = best
                 break
+        if canonical == "timestamp" and canonical not in found:
+            found |= _named_like_a_moment(profiles, found)
     return found
+
+
+def _named_like_a_moment(profiles: Mapping[str, Profile], found: Mapping[str, str]) -> dict[str, str]:
+    """Find the stamps by name alone, where they are written in a way of their own."""
+    for pattern in COLUMN_NAMES["timestamp"]:
+        for column, profile in profiles.items():
+            is_free = column not in found.values() and profile.kind.upper().startswith((*_NUMBERS, "VARCHAR"))
+            if is_free and re.search(pattern, column, re.IGNORECASE):
+                return {"timestamp": column}
+    return {}
 
 
 def _type_fits(canonical: str, profile: Profile) -> bool:
@@ -148,15 +254,49 @@ def _type_fits(canonical: str, profile: Profile) -> bool:
     return not kind.startswith(_MOMENTS)
 
 
+def _source(path: str, columns: Mapping[str, str], stamps: Stamps) -> list[str]:
+    mapped = {canonical: own for canonical, own in columns.items() if canonical != own}
+    if not stamps.reading:
+        lines = [f"    - path: {_quoted(path)}"]
+    else:
+        own = columns["timestamp"]
+        query = f"select * replace ({stamps.reading} as {quote(own)}) from events"
+        lines = [
+            f"    - tables: {{events: {_quoted(path)}}}",
+            f"      query: {json.dumps(query, ensure_ascii=False)}   # {stamps.note}: is that right?",
+        ]
+    if mapped:
+        lines.append("      columns: {" + ", ".join(f"{k}: {_quoted(v)}" for k, v in mapped.items()) + "}")
+    return lines
+
+
+def _zone(stamps: Stamps) -> list[str]:
+    if not stamps.naive:
+        return []
+    which = "some stamps carry" if stamps.aware else "the stamps carry"
+    return [f"  timezone: UTC                # {which} no zone: is it UTC, or e.g. Europe/Berlin?"]
+
+
+def _activity(touchpoints: Iterable[str]) -> str:
+    """Propose what counts as activity: what customers do themselves."""
+    active = [t for t in touchpoints if not re.search(OURS, t, re.IGNORECASE)]
+    if 0 < len(active) <= MOST_LISTED:
+        return f"  activity: {_listed(active)}   # what counts as the customer being active; not what you do or book"
+    return "  # activity: [...]           # what counts as the customer being active; default: everything"
+
+
 def _write(
-    name: str, path: Path, columns: Mapping[str, str], profiles: Mapping[str, Profile], touchpoints: Mapping[str, int]
+    name: str,
+    source: list[str],
+    columns: Mapping[str, str],
+    profiles: Mapping[str, Profile],
+    touchpoints: Mapping[str, int],
+    stamps: Stamps,
 ) -> str:
     leaving, answers = _matching(touchpoints, LEAVING), _matching(touchpoints, ANSWER)
     asked = _matching(touchpoints, ASKED)
     contacts = [t for t in _matching(touchpoints, CONTACT) if t not in (*answers, *asked, *leaving)]
     active = [t for t in touchpoints if t not in (*leaving, *answers, *asked, *contacts)]
-    mapped = {canonical: own for canonical, own in columns.items() if canonical != own}
-    naive = not profiles[columns["timestamp"]].kind.upper().endswith("WITH TIME ZONE")
     listed = ", ".join(f"{_quoted(t)} {n:,}" for t, n in list(touchpoints.items())[:20])
     lines = [
         "# Proposed by `cxml init`: read it through, correct what was guessed wrong, then run `cxml check`.",
@@ -164,16 +304,11 @@ def _write(
         f"name: {name}",
         "journeys:",
         "  sources:",
-        f"    - path: {_quoted(str(path.resolve()))}",
+        *source,
+        *_zone(stamps),
     ]
-    if mapped:
-        lines.append("      columns: {" + ", ".join(f"{k}: {_quoted(v)}" for k, v in mapped.items()) + "}")
-    if naive:
-        lines.append("  timezone: UTC                # the stamps carry no zone: is it UTC, or e.g. Europe/Berlin?")
-    if len(active) <= MOST_LISTED:
-        lines.append(f"  activity: {_listed(active)}   # what counts as the customer being active")
-    else:
-        lines.append("  # activity: [...]           # what counts as the customer being active; default: everything")
+    if not leaving:  # where leaving is an event of its own, activity after it would bring the customer back
+        lines.append(_activity(active))
     if contacts:
         lines.append(f"  contacts: {_listed(contacts)}   # contacts with service")
     lines += ["snapshots: {every: 30d, lookback: 180d}", "churn:"]

@@ -12,6 +12,7 @@ from typing import Any
 from cxml.errors import DataError
 from cxml.files import write_aside
 from cxml.journeys.batches import BadRows
+from cxml.journeys.canonical import OFF_SCALE
 from cxml.times import format_instant
 
 
@@ -203,6 +204,26 @@ def refuse_poor_data(
     mend = _mend(count_reasons(sources))
     raise DataError(
         f"{names}: {n_bad:,} of {n_read:,} rows are bad{allowed}. {why}. First: {', '.join(first)}.{lie} {mend}"
+    )
+
+
+def refuse_wrong_scale(
+    sources: Sequence[SourceReport], survey: str, scale: tuple[int, int], n_kept: int, quarantine: str | None
+) -> None:
+    """Refuse a scale that most answers are off: the rest would be taken for what customers said.
+
+    Raises
+    ------
+    DataError
+        With the count.
+    """
+    n_off = count_reasons(sources).get(OFF_SCALE, 0)
+    if n_off <= n_kept:
+        return
+    lie = f" They lie in {quarantine}." if quarantine else ""
+    raise DataError(
+        f"{n_off:,} of {n_off + n_kept:,} answers ('{survey}') are off the scale {scale[0]} to {scale[1]}.{lie} Say "
+        "the right satisfaction.kind (nps 0-10, csat 1-5, ces 1-7) or, with kind custom, its scale."
     )
 
 

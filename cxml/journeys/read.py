@@ -21,7 +21,7 @@ from cxml.journeys.customers import align_customers, read_customers, read_table
 from cxml.journeys.ingest import Ingested, Layout, ingest
 from cxml.journeys.log import Events, JourneyLog
 from cxml.journeys.merge import merge
-from cxml.journeys.quality import QualityReport, refuse_poor_data, write_quarantine
+from cxml.journeys.quality import QualityReport, refuse_poor_data, refuse_wrong_scale, write_quarantine
 from cxml.journeys.shuffle import Shuffle
 from cxml.journeys.sorting import warm_up
 from cxml.journeys.sources import is_table
@@ -145,6 +145,10 @@ def read_journeys(
                 ingest(source, layout, shuffle, folder, config.where, config.timezone, rules, f"frame {i}", advance)
             )
     written = _set_aside(ingested, config, quarantine)
+    if survey is not None and score_scale is not None:
+        n_kept = shuffle.count("touchpoint", survey)
+        refuse_wrong_scale([one.report for one in ingested], survey, score_scale, n_kept, written)
+    _demand_columns(shuffle, config)
     events = merge(shuffle, config)
     quality = _quality(ingested, events, config, written)
     if isinstance(customers, Mapping):
@@ -171,6 +175,17 @@ def _short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
         if collects:
             gc.enable()
+
+
+def _demand_columns(shuffle: Shuffle, config: JourneysConfig) -> None:
+    """Refuse a measure or attribute that no source has."""
+    for key, names in (("measures", config.measures), ("attributes", config.attributes)):
+        for name in names:
+            if name not in shuffle.columns:
+                raise ConfigError(
+                    f"journeys.{key}: no source has a column '{name}'. Correct it, say which column it is under the "
+                    f"source's 'columns' (columns: {{{name}: ...}}), or take it out."
+                )
 
 
 def _budget(config: JourneysConfig) -> int | None:

@@ -362,6 +362,11 @@ class Shuffle:
             counts[codes] += found  # a dictionary holds no text twice
         return counts[:-1]
 
+    def count(self, name: str, text: str) -> int:
+        """Say how often a text occurs in a column."""
+        texts = self.words_of(name).texts
+        return int(self.counts(name)[texts.index(text)]) if text in texts else 0
+
     def occurring(self, name: str) -> Int32:
         """Give the provisional codes of the texts of a column that occur in some row, ascending."""
         return np.flatnonzero(self.counts(name)).astype(np.int32)

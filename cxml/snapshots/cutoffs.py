@@ -57,10 +57,21 @@ def cutoff_grid(config: SnapshotsConfig, *, first: int, observed_until: int, sho
     grid = anchor + np.arange(low, high + 1, dtype=np.int64) * config.every.us
     grid = grid[(grid > first) & (grid >= earliest) & (grid <= latest)]
     if not len(grid):
-        raise DataError(
-            f"no cutoff fits: the log runs from {format_instant(first)} to {format_instant(observed_until)} and a "
-            f"cutoff needs events before it and a horizon of {shortest / DAY_US:g} days after it"
-            + (f", from snapshots.start {format_instant(config.start)} on" if config.start is not None else "")
-            + ". Give a longer log, shorter horizons, or another snapshots.start."
-        )
+        raise DataError(_no_cutoff(config, first, observed_until, shortest, earliest))
     return grid
+
+
+def _no_cutoff(config: SnapshotsConfig, first: int, observed_until: int, shortest: int, earliest: int) -> str:
+    span = f"no cutoff fits: the log runs from {format_instant(first)} to {format_instant(observed_until)}"
+    if config.end is not None and config.end < max(earliest, first + 1):
+        return (
+            f"{span}, a cutoff needs history before it, and the last one allowed, snapshots.end "
+            f"{format_instant(config.end)}, lies before {format_instant(max(earliest, first))}. "
+            "Give a later snapshots.end, or leave it out."
+        )
+    start = f", from snapshots.start {format_instant(config.start)} on" if config.start is not None else ""
+    another = ", or another snapshots.start" if config.start is not None else ""
+    return (
+        f"{span} and a cutoff needs events before it and a horizon of {shortest / DAY_US:g} days after it{start}. "
+        f"Give a longer log or shorter horizons{another}."
+    )

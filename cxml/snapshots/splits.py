@@ -86,6 +86,7 @@ def split_cutoffs(
         If the log is too short for three parts.
     """
     gap = 0 if config.gap is None else config.gap.us
+    _refuse_empty_test(cutoffs, config, shortest)
     for horizon in (longest, shortest):
         test = config.test_start or _latest(cutoffs, observed_until - horizon, spare=max(1, len(cutoffs) // 5))
         if test is None:
@@ -100,6 +101,15 @@ def split_cutoffs(
         f"{shortest / DAY_US:g} to {longest / DAY_US:g} days. Give a longer log, a smaller snapshots.every, an earlier "
         "snapshots.start or shorter horizons."
     )
+
+
+def _refuse_empty_test(cutoffs: Int64, config: SnapshotsConfig, shortest: int) -> None:
+    if config.test_start is not None and config.test_start > cutoffs[-1]:
+        raise DataError(
+            f"snapshots.test_start {format_instant(config.test_start)} lies after the last cutoff, "
+            f"{format_instant(cutoffs[-1])}, which has a horizon of {shortest / DAY_US:g} days after it: nothing is "
+            "left to test on. Give an earlier test_start, or leave it out."
+        )
 
 
 def _latest(cutoffs: Int64, limit: int, spare: int) -> int | None:

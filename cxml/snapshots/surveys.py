@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxml.config import SatisfactionConfig
+from cxml.errors import DataError, nearest
 from cxml.journeys.block import EventBlock
 
 Int64 = NDArray[np.int64]
@@ -51,7 +52,13 @@ def survey_rows(block: EventBlock, config: SatisfactionConfig) -> SurveyRows:
     Returns
     -------
     SurveyRows
+
+    Raises
+    ------
+    DataError
+        If the touchpoint of being asked never occurs.
     """
+    _demand_question(block, config)
     customer, time, known, score, is_answer = _survey_events(block, config)
     rows: list[tuple[int, int, float, int]] = []
     open_question: tuple[int, int] | None = None
@@ -73,6 +80,17 @@ def survey_rows(block: EventBlock, config: SatisfactionConfig) -> SurveyRows:
         answered=np.array([r[3] for r in rows], dtype=np.int64),
     )
     return take(table, _first_known(block)[table.customer] < table.cutoff)
+
+
+def _demand_question(block: EventBlock, config: SatisfactionConfig) -> None:
+    """Refuse a question that nobody was ever asked: the cutoff would silently become the moment of the answer."""
+    known = block.categories["touchpoint"].vocabulary
+    if config.asked is not None and config.asked not in known:
+        hint = nearest(config.asked, known)
+        raise DataError(
+            f"satisfaction.asked: '{config.asked}' never occurs in the log{hint}{'' if hint.endswith('?') else '.'} "
+            "Correct it, or take it out: the cutoff is then the moment of the answer."
+        )
 
 
 def take(rows: SurveyRows, where: NDArray[np.generic]) -> SurveyRows:

@@ -1,6 +1,7 @@
 """Every bad row is set aside with its reason and found again in the quarantine."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ BAD = [
     ({"timestamp": "1704067200"}, "timestamp not readable"),
     ({"timestamp": "1899-12-31T23:59:59Z"}, "timestamp outside 1900 to 2200"),
     ({"timestamp": "2200-01-01T00:00:00Z"}, "timestamp outside 1900 to 2200"),
-    ({"timestamp": "2024-06-01T00:00:01Z"}, "timestamp later than 2024-06-01"),
+    ({"timestamp": "2024-06-01T00:00:01Z"}, "timestamp in the future"),
     ({"touchpoint": None}, "touchpoint missing"),
     ({"touchpoint": " "}, "touchpoint missing"),
     ({"value": "ten"}, "value not a number"),
@@ -42,7 +43,7 @@ BAD = [
     ({"sequence": "1.5"}, "sequence not a whole number"),
     ({"available_at": "later"}, "available_at not readable"),
 ]
-RULES = {"score_scale": (0, 10), "survey": "survey", "as_of": "2024-06-01", "measures": ["length"]}
+RULES = {"score_scale": (0, 10), "survey": "survey", "as_of": "2024-06-01"}
 
 
 @pytest.mark.parametrize(("change", "reason"), BAD, ids=[f"{c}" for c, _ in BAD])
@@ -51,7 +52,7 @@ def test_each_bad_row_is_set_aside_with_its_reason(change: dict, reason: str, tm
     rows = [GOOD, {**GOOD, **change}, GOOD]
     fields = list(dict.fromkeys([*GOOD, *change]))
     table = pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in fields})
-    log = read_journeys(table, quarantine=path, **RULES)
+    log = read_journeys(table, quarantine=path, measures=[name for name in change if name == "length"], **RULES)
     assert log.n_events == 2
     assert log.quality.reasons == {reason: 1}
     (set_aside,) = pq.read_table(path).to_pylist()
@@ -226,3 +227,37 @@ def test_stamps_without_a_zone_need_one() -> None:
         read_journeys(typed)
     with pytest.raises(ConfigError, match="did you mean 'Europe/Berlin'"):
         read_journeys(rows, timezone="Europe/Berln")
+
+
+def test_a_quote_that_is_never_closed_is_told_with_every_line_it_swallows(tmp_path: Path) -> None:
+    rows = [f"{i},2024-01-01,a" for i in range(40)]
+    rows[3] = '3,2024-01-01,"a'
+    (tmp_path / "e.csv").write_text("customer_id,timestamp,touchpoint\n" + "\n".join(rows) + "\n")
+    log = read_journeys(tmp_path / "e.csv", timezone="UTC", quarantine=tmp_path / "q.parquet")
+    assert log.quality.rows_read == 40
+    assert log.quality.reasons == {"malformed line": 37}
+    bad = pq.read_table(tmp_path / "q.parquet").to_pylist()
+    assert [(row["row"], json.loads(row["raw"])) for row in bad] == list(enumerate(rows[3:], start=4))
+
+
+def test_rows_behind_a_swallowing_quote_keep_their_numbers(tmp_path: Path) -> None:
+    lines = ["customer_id,timestamp,touchpoint", "1,2024-01-01,a", '2,2024-01-01,"b', '3,2024-01-01,d" x', "4,bad,f"]
+    (tmp_path / "e.csv").write_text("\n".join(lines) + "\n")
+    log = read_journeys(tmp_path / "e.csv", timezone="UTC", quarantine=tmp_path / "q.parquet")
+    bad = pq.read_table(tmp_path / "q.parquet").to_pylist()
+    assert log.quality.rows_read == 4
+    assert {row["row"]: row["reason"] for row in bad} == {
+        2: "malformed line", 3: "malformed line", 4: "timestamp not readable",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("scores", "refused"), [([9, 8, 10, 3], True), ([9, 8, 3, 2], False)])
+def test_a_scale_that_most_answers_are_off_is_refused(scores: list[int], refused: bool) -> None:
+    rows = pd.DataFrame({"customer_id": range(4), "timestamp": "2024-01-01", "touchpoint": "nps", "score": scores})
+    told = (
+        pytest.raises(DataError, match=r"3 of 4 answers \('nps'\) are off the scale 1 to 5\. Say the right")
+        if refused
+        else nullcontext()
+    )
+    with told:
+        assert read_journeys(rows, timezone="UTC", survey="nps", score_scale=(1, 5)).n_events == 2

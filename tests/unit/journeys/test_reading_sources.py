@@ -463,3 +463,13 @@ def test_a_wrong_encoding_is_refused_and_an_unknown_one_named(tmp_path):
         read_journeys(SourceConfig(path=str(tmp_path / "events.csv"), encoding="utf-16-le"))
     with pytest.raises(ValueError, match="encoding 'klingon' is unknown; usual ones are"):
         SourceConfig(path="x.csv", encoding="klingon")
+
+
+@pytest.mark.parametrize("key", ["measures", "attributes"])
+def test_a_measure_or_attribute_that_no_source_has_is_refused(key, tmp_path):
+    frame().to_parquet(tmp_path / "a.parquet")
+    frame().assign(level="gold", length=1.0).to_csv(tmp_path / "b.csv", index=False)
+    known = {"measures": "length", "attributes": "level"}[key]
+    assert read_journeys([tmp_path / "a.parquet", tmp_path / "b.csv"], **{key: [known]}).n_events == 6
+    with pytest.raises(ConfigError, match=rf"journeys.{key}: no source has a column 'lenght'. Correct it, say which"):
+        read_journeys([tmp_path / "a.parquet", tmp_path / "b.csv"], **{key: ["lenght"]})

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cxml.config import ChurnConfig, SatisfactionConfig
+from cxml.errors import DataError
 from cxml.journeys.block import Coded, EventBlock
 from cxml.snapshots.make import churn_rows
 from cxml.snapshots.surveys import NEVER, survey_rows
@@ -133,7 +134,7 @@ def test_the_cutoff_of_a_survey_is_when_it_was_asked():
 
 
 def test_without_a_question_on_record_the_cutoff_is_the_answer():
-    events = block([(0, "order"), (8, "answer")], scores=[NAN, 9])
+    events = block([(0, "order"), (8, "answer")], [(0, "asked")], scores=[NAN, 9, NAN])
     assert surveys(events) == [(0, 8, 9.0, 8)]
     assert surveys(events, asked=None) == [(0, 8, 9.0, 8)]
 
@@ -189,3 +190,9 @@ def test_what_becomes_known_at_the_very_end_of_observation_is_not_seen():
     journey = block([(0, "order"), (25, "cancelled")], known=[0, 30])
     assert rows(journey, EVENT, [10], until=30) == [(0, 10, 20, False)]
     assert rows(journey, EVENT, [10], until=31) == [(0, 10, 15, True)]
+
+
+def test_a_question_that_nobody_was_ever_asked_is_refused():
+    config = SatisfactionConfig(kind="csat", touchpoint="answer", asked="askd")
+    with pytest.raises(DataError, match=r"satisfaction.asked: 'askd' never occurs in the log; did you mean 'asked'\?"):
+        survey_rows(block([(0, "asked"), (1, "answer")]), config)
