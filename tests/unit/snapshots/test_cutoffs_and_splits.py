@@ -36,6 +36,20 @@ def test_a_log_shorter_than_the_shortest_horizon_is_refused_with_its_span():
         grid("2024-01-01", "2024-01-20")
 
 
+@pytest.mark.parametrize("end", ["2023-01-01", "2024-01-10"])
+def test_an_end_before_what_can_be_judged_is_blamed_itself(end):
+    with pytest.raises(DataError, match=rf"snapshots\.end {end}.*Give a later snapshots\.end") as refused:
+        grid("2024-01-01", "2024-12-01", end=end)
+    assert "snapshots.start" not in str(refused.value)
+
+
+def test_a_test_start_after_the_last_cutoff_is_named():
+    cutoffs = grid("2023-07-01", "2025-01-01")
+    late = SnapshotsConfig(test_start="2024-12-20")
+    with pytest.raises(DataError, match=r"snapshots\.test_start 2024-12-20 lies after the last cutoff, 2024-12-02"):
+        split_cutoffs(cutoffs, late, observed_until=parse_instant("2025-01-01"), **DAYS)
+
+
 def test_each_part_ends_where_the_next_begins_and_the_test_sees_the_longest_horizon():
     cutoffs = grid("2023-07-01", "2025-01-01")
     until = parse_instant("2025-01-01")

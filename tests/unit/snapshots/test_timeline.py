@@ -6,6 +6,7 @@ import pytest
 from cxml.config import ChurnConfig, SatisfactionConfig
 from cxml.errors import DataError
 from cxml.journeys.block import Coded, EventBlock
+from cxml.models.outcomes import censoring_weights, churn_known
 from cxml.snapshots.make import churn_rows
 from cxml.snapshots.surveys import NEVER, survey_rows
 from cxml.snapshots.timeline import churn_timeline
@@ -196,3 +197,25 @@ def test_a_question_that_nobody_was_ever_asked_is_refused():
     config = SatisfactionConfig(kind="csat", touchpoint="answer", asked="askd")
     with pytest.raises(DataError, match=r"satisfaction.asked: 'askd' never occurs in the log; did you mean 'asked'\?"):
         survey_rows(block([(0, "asked"), (1, "answer")]), config)
+
+
+def test_weighted_outcomes_are_those_of_everybody_though_some_journeys_end_and_some_are_followed_briefly():
+    """Constant hazards of leaving and of ending otherwise: the rate by each horizon is known in closed form."""
+    rng = np.random.default_rng(0)
+    leave, end, n = 0.006, 0.012, 20_000
+    left, ended = rng.exponential(1 / leave, n), rng.exponential(1 / end, n)
+    journeys = [
+        [(0, "order"), *([(min(a, b), "cancelled" if a < b else "sold")] if min(a, b) < 130 else [])]
+        for a, b in zip(left + 0.001, ended + 0.001, strict=True)
+    ]
+    config = ChurnConfig(kind="event", touchpoints=["cancelled"], ends=["sold"], horizons=["30d", "60d"])
+    timeline = churn_timeline(block(*journeys), config, [], None)
+    found = churn_rows(
+        timeline, np.array([1, 75, 85, 95]) * DAY_US, lookback=500 * DAY_US, observed_until=130 * DAY_US,
+        horizons=[30 * DAY_US, 60 * DAY_US],
+    )  # fmt: skip
+    known = churn_known(found.duration_days, found.observed, [30, 60], "event")
+    weight = censoring_weights(found.duration_days, found.observed, [30, 60])
+    rates = (np.nan_to_num(known) * weight).sum(axis=0) / weight.sum(axis=0)
+    truth = leave / (leave + end) * (1 - np.exp(-(leave + end) * np.array([30, 60])))
+    assert np.abs(rates - truth).max() < 0.006
