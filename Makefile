@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check bench bench-features bench-quality bench-models bench-rivals bench-families bench-nps docs notebooks models clean
+.PHONY: help demo test test-slow check bench bench-features bench-quality bench-models bench-rivals bench-families bench-nps bench-truth docs notebooks models clean
 
 PYTHON ?= python3
 comma := ,
@@ -76,6 +76,9 @@ bench-quality: .venv/.dev ## Measure the models beside simple rules on the real 
 
 bench-models: .venv/.dev ## Measure the models beside LightGBM, CatBoost, scikit-learn and FLAML on the same rows (CXML_DATA)
 	$(BIN)/python benchmarks/rivals_quality.py $(ARGS)
+
+bench-truth: .venv/.dev ## Measure churn probabilities against the simulator's truth
+	$(BIN)/python benchmarks/churn_truth.py $(ARGS)
 
 bench-nps: .venv/.dev ## Measure expected NPS against the simulator's truth, world by world
 	$(BIN)/python benchmarks/nps_truth.py $(ARGS)
