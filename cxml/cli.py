@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cxml.console import Voice
-from cxml.errors import ConfigError, CxmlError
+from cxml.errors import ConfigError, CxmlError, DataError
 
 if TYPE_CHECKING:
     from cxml.project import Project
@@ -75,7 +75,7 @@ def init(
     from cxml.files import write_aside
     from cxml.journeys.propose import propose_project
 
-    name, text = propose_project(data)
+    name, text = propose_project(data, out)
     target = out or Path(f"{name}.yaml")
     if target.exists() and not force:
         raise ConfigError(f"'{target}' exists already; name another with --out, or write over it with --force")
@@ -104,6 +104,8 @@ def check(
 ) -> None:
     """Check the project file and the data; write the data-quality report and the quarantine.
 
+    Exit code 1: a feature sees past its cutoff. 3: training would refuse these data, and the report says why.
+
     Example: `cxml check telecom.yaml --leakage`
     """
     voice = Voice(quiet)
@@ -115,6 +117,8 @@ def check(
             voice.result(line)
     if result.leaks:
         raise typer.Exit(1)
+    if result.refusals:
+        raise typer.Exit(DataError.exit_code)
 
 
 @app.command("define-churn")
@@ -245,6 +249,8 @@ def train(
             voice.result("")
         for line in result.lines():
             voice.result(line)
+    for warning in result.warnings():
+        voice.warn(warning)
     if result.refusal:
         voice.error(f"{result.refusal}. The model was not saved; without --strict it would be.")
         raise typer.Exit(1)
@@ -373,7 +379,13 @@ def score(
     model: Annotated[str, typer.Option(metavar="REF", help="Folder, runs:/ID/model or models:/NAME@ALIAS.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Parquet or CSV file to write.")],
     cutoff: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Only events before it count. Default: just after the last.")
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            help="Only events before it count. Default: snapshots.end, else just after the last event; with surveys "
+            "and no churn, when each customer was last asked.",
+            show_default=False,
+        ),
     ] = None,
     reasons: Annotated[int, typer.Option(min=0, max=10, help="Reasons a customer; 0 is fastest.")] = 3,
     threads: ThreadsOption = None,
@@ -418,7 +430,8 @@ def nps(
         str | None,
         typer.Option(
             metavar="DATE",
-            help="Whose satisfaction: the customers of this moment. Default: just after the last event.",
+            help="Whose satisfaction: the customers of this moment. Default: snapshots.end, else just after the last "
+            "event.",
             show_default=False,
         ),
     ] = None,
@@ -550,6 +563,8 @@ def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--debug"]  # accepted anywhere in the line
     debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("CXML_DEBUG"))
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a nightly job has nobody to ask for consent
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a server that is not there is so within a minute
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
     atexit.register(_leave_quickly)
     try:
         app(args=arguments, prog_name="cxml")

@@ -77,6 +77,11 @@ class Voice:
             table.add_row(*(str(cell) for cell in row))
         self.out.print(table)
 
+    def warn(self, message: str) -> None:
+        """Print a warning, on standard error and however quiet."""
+        self.err.print("warning: ", end="", style="bold yellow")
+        self.err.print(message, markup=False)
+
     def error(self, message: str) -> None:
         """Print an error, in one style."""
         self.err.print("error: ", end="", style="bold red")

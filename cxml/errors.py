@@ -52,7 +52,7 @@ def nearest(name: object, known: Iterable[object]) -> str:
     """
     names = sorted({str(k) for k in known})
     folded = {n.casefold(): n for n in names}  # who writes NPS means nps
-    close = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.65)
     if close:
         return f"; did you mean '{folded[close[0]]}'?"
     if not names:

@@ -164,6 +164,33 @@ def _unwritable(path: str | os.PathLike[str], why: str | None) -> ConfigError:
     return ConfigError(f"cannot write '{path}': {why}. Name another place with --out.")
 
 
+def refuse_unknown_ending(path: str | os.PathLike[str] | None, option: str = "--out") -> None:
+    """Refuse to write a table under a name that promises another format, before long work.
+
+    Parameters
+    ----------
+    path : path, optional
+        Where a table is to be written; None for nowhere.
+    option : str
+        What the path was given as.
+
+    Raises
+    ------
+    ConfigError
+        If the name ends neither in ``.parquet`` nor in ``.csv``.
+
+    Examples
+    --------
+    >>> refuse_unknown_ending("scores.parquet")
+    >>> refuse_unknown_ending("scores.xlsx")
+    Traceback (most recent call last):
+    ...
+    cxml.errors.ConfigError: --out 'scores.xlsx': a table is written as Parquet or CSV; name a .parquet or .csv file
+    """
+    if path is not None and not os.fspath(path).lower().endswith((".parquet", ".csv")):
+        raise ConfigError(f"{option} '{path}': a table is written as Parquet or CSV; name a .parquet or .csv file")
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:

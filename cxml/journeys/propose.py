@@ -121,8 +121,9 @@ def propose_project(data: str | os.PathLike[str], out: str | os.PathLike[str] | 
         columns = guess_columns(profiles)
         missing = [name for name in ("customer_id", "timestamp", "touchpoint") if name not in columns]
         if missing:
+            listed = ", ".join(f"{column} ({profile.kind})" for column, profile in profiles.items())
             raise DataError(
-                f"'{path}': no column looks like {' or '.join(missing)}. It has: {', '.join(profiles)}. Rename one, "
+                f"'{path}': no column looks like {' or '.join(missing)}. It has: {listed}. Rename one, "
                 "or write the project file by hand (cxml schema describes it)."
             )
         column = quote(columns["touchpoint"])

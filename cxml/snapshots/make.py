@@ -99,7 +99,10 @@ def log_timeline(
         ("journeys.activity", activity),
     ):
         if names and not set(names) & set(known):
-            raise DataError(f"{key}: none of {', '.join(names)} occurs in the log{nearest(names[0], known)}")
+            hint = nearest(names[0], known)
+            if not hint.endswith("?"):
+                hint = f"; the most frequent there are: {', '.join(list(log.touchpoints())[:10])}"
+            raise DataError(f"{key}: none of {', '.join(names)} occurs in the log{hint}")
     return churn_timeline(log.block, churn, activity, leavers)
 
 

@@ -199,6 +199,19 @@ def test_check_reports_and_proves_the_absence_of_leaks(cxml, shop, tmp_path):
     assert json.loads((tmp_path / "quality.json").read_text())["quality"]
 
 
+def test_check_refuses_what_training_would_refuse_and_still_reports(cxml, tmp_path):
+    journeys(n_customers=20).to_csv(tmp_path / "events.csv", index=False)
+    file = project(tmp_path, "events.csv")
+    code, printed, _ = cxml("check", file, "--out", tmp_path / "report")
+    assert code == 3
+    assert "training would refuse: churn: " in printed
+    told = json.loads((tmp_path / "report" / "quality.json").read_text())["refusals"]
+    code, printed, _ = cxml("check", file, "--out", tmp_path / "report", "--json", "-q")
+    assert code == 3
+    assert json.loads(printed)["refusals"] == told
+    assert len(told) == 1
+
+
 def test_simulate_writes_a_project_that_checks(cxml, tmp_path):
     assert cxml("simulate", "--out", tmp_path, "--customers", "300", "-q")[0] == 0
     code, _, err = cxml("check", tmp_path / "project.yaml", "--out", tmp_path / "report", "-q")
@@ -207,7 +220,7 @@ def test_simulate_writes_a_project_that_checks(cxml, tmp_path):
 
 def test_init_proposes_a_project_that_can_be_checked(cxml, tmp_path):
     data = tmp_path / "visits.csv"
-    frame = journeys()
+    frame = journeys(n_customers=900)
     frame.rename(columns={"customer_id": "user", "timestamp": "when", "touchpoint": "page"}).to_csv(data, index=False)
     out = tmp_path / "visits.yaml"
     code, _, err = cxml("init", data, "--out", out)
@@ -319,7 +332,7 @@ def test_answers_that_are_all_off_the_scale_are_found_in_the_quarantine(cxml, tm
     frame.loc[frame["score"].notna(), "touchpoint"] = "survey"
     file = project(tmp_path, frame, churn="satisfaction: {kind: nps, touchpoint: survey}")
     result = cxml("train", file, "--no-track", "--out", tmp_path / "m")
-    assert_refused(result, 3, says=["score off the scale", "quarantine.parquet"])
+    assert_refused(result, 3, says=["are off the scale 0 to 10", "quarantine.parquet"])
     assert (pd.read_parquet("out/shop/quarantine.parquet")["reason"] == "score off the scale").all()
 
 
@@ -335,6 +348,75 @@ def test_a_cutoff_before_the_data_is_refused(cxml, shop, model, tmp_path):
     assert list(tmp_path.iterdir()) == []
     result = cxml("features", shop / "project.yaml", "--cutoff", "2001-01-01", "--out", out)
     assert_refused(result, 3, says=["2001-01-01"])
+
+
+def shop_with(shop: Path, folder: Path, changes: dict[str, str]) -> Path:
+    """Write the project file of the shop elsewhere, with changes."""
+    text = (shop / "project.yaml").read_text(encoding="utf-8")
+    data = {"[events.parquet]": f"['{shop}/events.parquet']", "source: customers": f"source: {shop}/customers"}
+    for old, new in (data | changes).items():
+        assert old in text
+        text = text.replace(old, new)
+    file = folder / "project.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_scoring_says_which_cutoff_it_took_and_why(cxml, shop, model, tmp_path):
+    ending = shop_with(shop, tmp_path, {"every: 30d,": "every: 30d, end: 2024-09-01,"})
+    words = ("--model", model, "--reasons", "0", "--out", tmp_path / "s.csv", "-q")
+    said = cxml("score", shop / "project.yaml", *words)
+    assert "(just after the last event)" in said[1]
+    said = cxml("score", shop / "project.yaml", *words, "--cutoff", "2024-10-01", "--json")
+    assert json.loads(said[1])["cutoff_is"] == "as asked"
+    code, said, err = cxml("score", ending, *words)
+    assert code == 0, err
+    assert "2024-09-01 (snapshots.end; --cutoff chooses another day)" in said
+
+
+def test_a_tracking_server_that_is_not_there_is_a_warning_beside_the_result(cxml, shop, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    file = shop_with(shop, tmp_path, {"sqlite:///mlflow.db": "http://localhost:1"})
+    code, printed, err = cxml("train", file, "--out", tmp_path / "model", "-q")
+    assert code == 0, err
+    assert "warning: not recorded in MLflow" in err
+    assert "the model folder is complete" in err
+    assert "warning" not in printed
+
+
+def test_a_tracking_server_that_is_not_there_is_given_up_soon(cxml, monkeypatch):
+    import os
+
+    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.setenv(name, "set so that it is put back")
+        monkeypatch.delenv(name)
+    assert cxml("version")[0] == 0
+    assert (os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"], os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]) == ("2", "15")
+
+
+@pytest.mark.parametrize("name", ["s.xlsx", "s", "s.parquet.gz"])
+def test_a_table_is_not_written_under_the_name_of_another_format(cxml, shop, model, tmp_path, name):
+    out = tmp_path / name
+    result = cxml("score", shop / "project.yaml", "--model", model, "--out", out)
+    assert_refused(result, 2, says=[name, ".parquet or .csv"])
+    result = cxml("features", shop / "project.yaml", "--cutoff", "2024-06-01", "--out", out)
+    assert_refused(result, 2, says=[name, ".parquet or .csv"])
+    assert not out.exists()
+
+
+def test_customers_that_match_nobody_are_refused_by_name(cxml, tmp_path):
+    pd.DataFrame({"customer_id": ["u1", "u2"], "plan": ["a", "b"]}).to_csv(tmp_path / "customers.csv", index=False)
+    file = project(tmp_path, journeys(), customers="customers: {source: customers.csv, attributes: [plan]}")
+    for command in (("check", file), ("train", file, "--no-track", "--out", tmp_path / "m")):
+        assert_refused(cxml(*command), 3, says=["no customer id of the customers table occurs in the log", "'u1'"])
+
+
+def test_ids_in_a_message_stand_as_they_are_written(cxml, tmp_path):
+    pd.DataFrame({"customer_id": [100006], "timestamp": ["2024-01-01"]}).to_csv(tmp_path / "gone.csv", index=False)
+    churn = "churn: {kind: table, source: gone.csv, horizons: [30d]}"
+    result = cxml("check", project(tmp_path, journeys(), churn=churn))
+    assert_refused(result, 3, says=["first leaver '100006'"])
+    assert "np.int64" not in result[2]
 
 
 def test_a_cutoff_that_is_no_date_is_wrong_usage(cxml, shop, model, tmp_path):

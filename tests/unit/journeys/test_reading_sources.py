@@ -232,7 +232,7 @@ def test_a_missing_column_says_what_there_is_and_how_to_map_it(tmp_path: Path) -
     path = write(tmp_path, "e.csv")
     message = refused(path, columns={"value": "valu"})
     assert "no column 'valu'" in message
-    assert "did you mean 'value'?" in message
+    assert "did you mean 'value'? It has" in message
     message = refused(frame().rename(columns={"touchpoint": "page"}))
     assert "no column 'touchpoint'" in message
     assert "columns: {touchpoint: ...}" in message
@@ -266,7 +266,9 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_unreadable_files_are_refused_without_a_foreign_exception(tmp_path: Path) -> None:
     path = write(tmp_path, "e.parquet")
     (tmp_path / "cut.parquet").write_bytes(path.read_bytes()[:-20])
-    assert "cannot be read" in refused(tmp_path / "cut.parquet", DataError)
+    message = refused(tmp_path / "cut.parquet", DataError)
+    assert "cannot be read" in message
+    assert "replace it, say its 'format', or take it out of 'sources'" in message
     (tmp_path / "fake.csv.gz").write_text("no gzip")
     assert "cannot be read" in refused(tmp_path / "fake.csv.gz", DataError)
     (tmp_path / "array.json").write_text("[1, 2]")
@@ -315,6 +317,28 @@ def test_faulty_sql_is_refused_in_one_line(tmp_path: Path) -> None:
     source = SourceConfig(tables={"e": "e.csv"}, query="select * from events")
     assert "events" in refused(source, folder=tmp_path)
     assert "cannot be read" in refused(frame(), DataError, where="cast(touchpoint as integer) > 0")
+
+
+@pytest.mark.parametrize("column", ["touchpoint", "channel", "customer_id"])
+@pytest.mark.parametrize("value", [["a"], {"name": "a"}], ids=["list", "structure"])
+def test_nested_columns_are_refused_in_a_sentence(tmp_path: Path, column: str, value: object) -> None:
+    row = {"customer_id": "c", "timestamp": "2024-01-01T00:00:00Z", "touchpoint": "t", "channel": "web"}
+    rows = [{**row, column: value}] * 3
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "e.parquet")
+    (tmp_path / "e.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    for name in ("e.parquet", "e.jsonl"):
+        message = refused(tmp_path / name, DataError)
+        assert f"column '{column}'" in message
+        assert "Take it apart in a 'query'" in message
+
+
+def test_json_lines_whose_touchpoint_is_nested_now_and_then_are_set_aside(tmp_path: Path) -> None:
+    touchpoints = ["a", {"name": "a"}, "[a", ["a"], 5, "b"]
+    row = {"customer_id": "c", "timestamp": "2024-01-01T00:00:00Z"}
+    (tmp_path / "e.jsonl").write_text("".join(json.dumps({**row, "touchpoint": t}) + "\n" for t in touchpoints))
+    log = read_journeys(JourneysConfig(sources=[SourceConfig(path=str(tmp_path / "e.jsonl"))], max_quarantined=0.5))
+    assert log.quality.reasons == {"touchpoint is an object or a list": 2}
+    assert log.events.touchpoints == ("5", "[a", "a", "b")
 
 
 def test_sql_cannot_see_python_variables(tmp_path: Path) -> None:
