@@ -24,6 +24,8 @@ MODEL = "cxml"
 #: Beginnings of the metrics that a table for people shows; all are in the card and in MLflow.
 _SHOWN = ("auroc", "log", "ece", "lift", "concordance", "integrated", "expected", "rps", "mae", "quadratic", "nps",
           "balance")  # fmt: skip
+#: What decides whether a model is better, as people call it.
+_DECIDES = {"churn": "log loss", "satisfaction": "RPS"}
 #: Metrics taken apart by attribute.
 _SLICED = ("base_rate", "rate_error", "auroc", "log_loss", "rps", "mae", "nps_error", "balance_error")
 
@@ -70,31 +72,44 @@ class Exam:
         return title, ["metric", *self.scores], rows
 
     def unbeaten(self) -> list[str]:
-        """Name the baselines that the model does not beat, with the metric and the paired difference."""
+        """Name the baselines that the model does not beat, with metric and paired difference, the worst first."""
         return self._said(lambda gain: not gain.value < 0)
 
     def verdict(self) -> str:
-        """Say in one sentence whether the model is worth having."""
+        """Say in one sentence whether the model is worth having, and on which metric."""
         unbeaten = self.unbeaten()
         close = self._said(lambda gain: gain.value < 0 <= gain.high)
+        decides = _DECIDES[self.target]
         if unbeaten:
-            also = f"; within chance on {'; '.join(close)}" if close else ""
-            return f"{self.target}: does NOT beat every baseline: no better on {'; '.join(unbeaten)}{also}"
+            also = f"; within chance on {len(close)}" if close else ""
+            return f"{self.target}: does NOT beat every baseline on {decides}: no better on {worst_of(unbeaten)}{also}"
         if close:
-            return f"{self.target}: better than every baseline, but within chance on {'; '.join(close)}"
-        return f"{self.target}: better than every baseline, beyond chance"
+            return f"{self.target}: better than every baseline on {decides}, but within chance on {worst_of(close)}"
+        return f"{self.target}: better than every baseline on {decides}, beyond chance"
 
     def _said(self, chosen: Callable[[Interval], bool]) -> list[str]:
-        return [
-            f"{metric} against {who} ({gain.value:+.4f}, {gain.low:+.4f} to {gain.high:+.4f})"
+        found = [
+            (gain, f"{metric} against {who} ({gain.value:+.4f}, {gain.low:+.4f} to {gain.high:+.4f})")
             for who, gains in self.gains.items()
             for metric, gain in gains.items()
             if chosen(gain)
         ]
+        return [text for _, text in sorted(found, key=lambda each: -each[0].value)]
 
     def flat(self) -> dict[str, float]:
         """Return the model's metrics by name, as numbers."""
         return {name: interval.value for name, interval in self.scores[MODEL].items()}
+
+
+def worst_of(said: Sequence[str]) -> str:
+    """Say the first of several, and how many more there are.
+
+    Examples
+    --------
+    >>> worst_of(["log_loss_30d against base rate", "log_loss_60d against base rate"])
+    'log_loss_30d against base rate and 1 more'
+    """
+    return said[0] + (f" and {len(said) - 1} more" if len(said) > 1 else "")
 
 
 def examine_churn(

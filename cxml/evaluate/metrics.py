@@ -153,8 +153,7 @@ def brier(observed: ArrayLike, predicted: ArrayLike, *, weight: ArrayLike | None
 def ece(observed: ArrayLike, predicted: ArrayLike, *, n_bins: int = 10, weight: ArrayLike | None = None) -> Any:
     """Calibration error (ECE): the mean gap of probability and rate over bins that hold equally many rows.
 
-    Equal predictions share a bin. Replicates share the bins of the rows as given. Chance alone makes it positive
-    and resampling adds more of that, so a bootstrap interval of it lies to the high side of the value.
+    Equal predictions share a bin. Replicates share the bins of the rows as given. Chance alone makes it positive.
 
     Examples
     --------
@@ -407,6 +406,8 @@ CHURN_METRICS: Mapping[str, Metric] = {
     "base_rate": base_rate,
     "rate_error": rate_error,
 }
+#: Gaps without a sign: chance makes them larger, and resampling adds more of that.
+RAISED_BY_CHANCE: frozenset[Metric] = frozenset({ece, brier_reliability})
 SCORE_METRICS: Mapping[str, Metric] = {"rps": rps, "mae": mae, "quadratic_kappa": quadratic_kappa}
 
 

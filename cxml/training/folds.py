@@ -19,7 +19,7 @@ from cxml.config import ChurnConfig, ProjectConfig, SatisfactionConfig, Snapshot
 from cxml.errors import DataError
 from cxml.snapshots.make import log_timeline
 from cxml.snapshots.splits import Split, split_cutoffs, split_surveys
-from cxml.snapshots.surveys import survey_rows
+from cxml.training.hindsight import surveys_as_of
 from cxml.training.studies import (
     Leavers,
     Study,
@@ -99,14 +99,15 @@ def churn_course(log: JourneyLog, config: ProjectConfig, churn: ChurnConfig, lea
 
 def survey_course(log: JourneyLog, config: ProjectConfig, satisfaction: SatisfactionConfig) -> Course:
     """Lay the splits of surveys; parameters and errors as in `churn_course`."""
-    surveys = survey_rows(log.block, satisfaction)
+    as_of = surveys_as_of(log, satisfaction)
 
     def earlier(until: int) -> Split | None:
+        surveys = as_of(until)
         use = ~np.isnan(surveys.score) & (surveys.answered < until)
         return split_surveys(surveys.cutoff[use], surveys.answered[use], _free(config), observed_until=until)
 
     last = satisfaction_split(log, config, satisfaction)
-    return Course("satisfaction", _back(last, earlier), lambda split: survey_labels(surveys, split))
+    return Course("satisfaction", _back(last, earlier), lambda split: survey_labels(as_of, split))
 
 
 def courses(log: JourneyLog, config: ProjectConfig, leavers: Leavers | None = None) -> list[Course]:

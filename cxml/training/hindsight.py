@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -113,16 +114,36 @@ def _churned(
     return known
 
 
-def _answered(log: JourneyLog, satisfaction: SatisfactionConfig) -> Known:
-    """Scores, known when the answer is."""
+def surveys_as_of(log: JourneyLog, satisfaction: SatisfactionConfig) -> Callable[[int], SurveyRows]:
+    """Give surveys as they were known at any moment: what becomes known later may move an answer to another question.
+
+    Parameters
+    ----------
+    log : JourneyLog
+    satisfaction : SatisfactionConfig
+
+    Returns
+    -------
+    callable
+        Moment (UTC microseconds) -> SurveyRows. Where everything is known when it happens, all of them at any moment.
+    """
 
     @cache
     def at_once() -> SurveyRows:
         return survey_rows(log.block, satisfaction)
 
+    def seen(until: int) -> SurveyRows:
+        return at_once() if log.block.known is None else survey_rows(_seen_at(log.block, until), satisfaction)
+
+    return seen
+
+
+def _answered(log: JourneyLog, satisfaction: SatisfactionConfig) -> Known:
+    """Scores, known when the answer is."""
+    surveys = surveys_as_of(log, satisfaction)
+
     def known(since: int, until: int) -> Outcomes:
-        # which question an answer belongs to may change with what becomes known later
-        rows = at_once() if log.block.known is None else survey_rows(_seen_at(log.block, until), satisfaction)
+        rows = surveys(until)
         chosen = ~np.isnan(rows.score) & (rows.answered >= since) & (rows.answered < until)
         return Outcomes(rows.customer[chosen], rows.cutoff[chosen], rows.score[chosen])
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cxml.config import ParametersConfig, ProfitConfig, ProjectConfig, to_yaml
 from cxml.errors import ConfigError, nearest
 from cxml.evaluate.baselines import churn_baselines, score_baselines
-from cxml.evaluate.exam import MODEL, Exam, examine_churn, examine_scores
+from cxml.evaluate.exam import MODEL, Exam, examine_churn, examine_scores, worst_of
 from cxml.evaluate.profit import Campaign
 from cxml.evaluate.slices import value_names
 from cxml.features.plan import FeaturePlan
@@ -67,7 +67,7 @@ class Trained:
 
     def refusal(self) -> str | None:
         """Say why this model should not be used: it is no better than a baseline somewhere; None where it is."""
-        reasons = [f"{target}: {'; '.join(exam.unbeaten())}" for target, exam in self.exams.items() if exam.unbeaten()]
+        reasons = [f"{target}: {worst_of(exam.unbeaten())}" for target, exam in self.exams.items() if exam.unbeaten()]
         return f"no better than a baseline on {' and '.join(reasons)}" if reasons else None
 
     def metrics(self) -> dict[str, float]:

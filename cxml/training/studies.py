@@ -26,7 +26,7 @@ from cxml.snapshots.splits import Split, split_cutoffs, split_surveys
 from cxml.snapshots.surveys import SurveyRows, survey_rows
 from cxml.snapshots.timeline import Timeline
 from cxml.times import format_instant
-from cxml.training.hindsight import hindsight
+from cxml.training.hindsight import hindsight, surveys_as_of
 
 if TYPE_CHECKING:
     import pandas
@@ -136,10 +136,11 @@ def _set_aside(log: JourneyLog) -> str:
     return f" Set aside while reading: {reasons}; see {log.quality.quarantine}." if reasons else ""
 
 
-def survey_labels(surveys: SurveyRows, split: Split) -> Study:
+def survey_labels(surveys_as_of: Callable[[int], SurveyRows], split: Split) -> Study:
     """Gather the answered surveys of each part without features; an answer counts only where it came in the part."""
     study = Study("satisfaction", split)
     for part, (start, end) in split.parts.items():
+        surveys = surveys_as_of(end)
         mask = (surveys.cutoff >= start) & (surveys.cutoff < end) & (surveys.answered < end) & ~np.isnan(surveys.score)
         study.parts[part] = _bare(surveys.customer[mask], surveys.cutoff[mask], surveys.score[mask])
     return study
@@ -171,6 +172,7 @@ class Outlook:
     plan : FeaturePlan
     studies : dict of str to Study
         ``churn`` and ``satisfaction``, those the config has and the log is long enough for.
+    config : ProjectConfig
     refusals : tuple of str
         Why nothing can be learned from them, each with its mend; empty where training can begin.
     notes : tuple of str
@@ -179,6 +181,7 @@ class Outlook:
 
     plan: FeaturePlan
     studies: dict[str, Study]
+    config: ProjectConfig
     refusals: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -197,8 +200,7 @@ class Outlook:
         """Say it for people."""
         lines = [f"training would refuse: {refusal}" for refusal in self.refusals]
         for study in self.studies.values():
-            for part, rows in study.parts.items():
-                lines.append(f"{study.target} {part}: {_describe_rows(rows, study.target)}")
+            lines += [f"{study.target} {part}: {_describe(study, part, self.config)}" for part in study.parts]
         return [*lines, f"features: {len(self.plan.columns)}", *self.notes]
 
 
@@ -241,10 +243,10 @@ def look_ahead(
     if churn is not None and config.churn is not None:
         studies["churn"] = churn_labels(log_timeline(log, config.churn, leavers), config, *churn)
     if satisfaction is not None and config.satisfaction is not None:
-        studies["satisfaction"] = survey_labels(survey_rows(log.block, config.satisfaction), satisfaction)
+        studies["satisfaction"] = survey_labels(surveys_as_of(log, config.satisfaction), satisfaction)
     studies = {target: with_features(study, log, plan, progress) for target, study in studies.items()}
     refusals += [refusal for study in studies.values() for refusal in refusals_of(study, config)]
-    return Outlook(plan, studies, tuple(refusals), tuple(notes))
+    return Outlook(plan, studies, config, tuple(refusals), tuple(notes))
 
 
 def _tried(target: str, refusals: list[str], step: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R | None:
@@ -329,12 +331,26 @@ def known_churn(study: Study, part: str, config: ProjectConfig) -> NDArray[np.fl
     return np.where(rows.cutoff[:, None] + horizons > end, np.nan, known)
 
 
-def _describe_rows(rows: Rows, target: str) -> str:
+def _describe(study: Study, part: str, config: ProjectConfig) -> str:
+    rows = study.parts[part]
     span = f"{format_instant(int(rows.cutoff.min()))} to {format_instant(int(rows.cutoff.max()))}" if len(rows) else "-"
     text = f"{len(rows):,} snapshots of {len(np.unique(rows.customer)):,} customers, cutoffs {span}"
-    if target == "satisfaction":
-        return text + (f", mean score {rows.y.mean():.2f}" if len(rows) else "")
-    return text + (f", outcome seen in {rows.y[:, 1].mean():.1%}" if len(rows) else "")
+    if not len(rows):
+        return text
+    if study.target == "satisfaction":
+        return f"{text}, mean score {rows.y.mean():.2f}"
+    return f"{text}, churn {_rates(known_churn(study, part, config), config)}"
+
+
+def _rates(known: NDArray[np.float64], config: ProjectConfig) -> str:
+    """Say which share churned by each horizon, of those for whom it was observed to its end."""
+    assert config.churn is not None
+    seen = ~np.isnan(known)
+    told = [
+        f"{horizon} {known[seen[:, k], k].mean():.1%}" if seen[:, k].any() else f"{horizon} not observed to its end"
+        for k, horizon in enumerate(config.churn.horizons)
+    ]
+    return ", ".join(told)
 
 
 def snapshot_frame(log: JourneyLog, outlook: Outlook) -> pandas.DataFrame:

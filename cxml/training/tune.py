@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,22 +20,16 @@ from cxml.evaluate.exam import MODEL
 from cxml.evaluate.metrics import log_loss, rps
 from cxml.features.plan import FeaturePlan
 from cxml.progress import SILENT, Progress
-from cxml.snapshots.make import log_timeline
-from cxml.snapshots.splits import split_cutoffs, split_surveys
-from cxml.snapshots.surveys import survey_rows
 from cxml.times import format_instant
+from cxml.training.folds import Course, churn_course, survey_course
 from cxml.training.hindsight import hindsight
 from cxml.training.learn import config_digest, learn_target, predict_test
 from cxml.training.studies import (
     Leavers,
     Study,
-    churn_labels,
-    churn_split,
     known_churn,
     plan_features,
     refusals_of,
-    satisfaction_split,
-    survey_labels,
     with_features,
 )
 
@@ -216,7 +211,7 @@ def tune(
                 continue
             folds = make_folds(log, config, target, leavers, progress)
             if not folds:
-                missing.append(_no_fold(log, config, target))
+                missing.append(_no_fold(log, config, target, leavers))
                 progress.say(f"not tuned: {missing[-1]}")
                 continue
             found[target] = _search(folds, config, n_trials, opened, _name(log, config, folds), progress)
@@ -277,13 +272,11 @@ def make_folds(
     DataError
         If the log is too short even for the split itself.
     """
-    if target == "churn":
-        bare, cutoffs = _churn_folds(log, config, leavers)
-    else:
-        bare, cutoffs = _survey_folds(log, config), None
-    outcomes = hindsight(log, config, cutoffs, leavers)
+    course = _course(log, config, target, leavers)
+    outcomes = hindsight(log, config, course.cutoffs, leavers)
     folds: list[Fold] = []
-    for study in bare:
+    for split in islice(course.splits, 1, None):  # the first is training's own, whose test is not to be seen here
+        study = course.labels(split)
         if refusals_of(study, config) or not _is_judged(study, config) or len(folds) == MOST_FOLDS:
             break  # what lies before it has still less to learn from
         start, end = study.split.parts["test"]
@@ -293,39 +286,12 @@ def make_folds(
     return folds[::-1]
 
 
-def _churn_folds(log: JourneyLog, config: ProjectConfig, leavers: Leavers | None) -> tuple[Iterator[Study], Any]:
-    assert config.churn is not None
-    churn, snapshots = config.churn, config.snapshots.model_copy(update={"calibration_start": None, "test_start": None})
-    span = {"shortest": churn.horizons[0].us, "longest": churn.horizons[-1].us}
-    cutoffs, split = churn_split(log, config, churn)
-    timeline = log_timeline(log, churn, leavers)
-
-    def earlier() -> Iterator[Study]:
-        until = split.test_start
-        while len(usable := cutoffs[cutoffs <= until - span["shortest"]]):
-            try:
-                fold = split_cutoffs(usable, snapshots, observed_until=until, **span)
-            except DataError:
-                return
-            yield churn_labels(timeline, config, cutoffs, fold)
-            until = fold.test_start
-
-    return earlier(), cutoffs
-
-
-def _survey_folds(log: JourneyLog, config: ProjectConfig) -> Iterator[Study]:
+def _course(log: JourneyLog, config: ProjectConfig, target: str, leavers: Leavers | None) -> Course:
+    if target == "churn":
+        assert config.churn is not None
+        return churn_course(log, config, config.churn, leavers)
     assert config.satisfaction is not None
-    snapshots = config.snapshots.model_copy(update={"calibration_start": None, "test_start": None})
-    surveys = survey_rows(log.block, config.satisfaction)
-    until = satisfaction_split(log, config, config.satisfaction).test_start
-    while True:
-        use = ~np.isnan(surveys.score) & (surveys.answered < until)
-        try:
-            fold = split_surveys(surveys.cutoff[use], surveys.answered[use], snapshots, observed_until=until)
-        except DataError:
-            return
-        yield survey_labels(surveys, fold)
-        until = fold.test_start
+    return survey_course(log, config, config.satisfaction)
 
 
 def _is_judged(study: Study, config: ProjectConfig) -> bool:
@@ -334,13 +300,8 @@ def _is_judged(study: Study, config: ProjectConfig) -> bool:
     return len(study.parts["test"]) > 0
 
 
-def _no_fold(log: JourneyLog, config: ProjectConfig, target: str) -> str:
-    if target == "churn":
-        assert config.churn is not None
-        split = churn_split(log, config, config.churn)[1]
-    else:
-        assert config.satisfaction is not None
-        split = satisfaction_split(log, config, config.satisfaction)
+def _no_fold(log: JourneyLog, config: ProjectConfig, target: str, leavers: Leavers | None) -> str:
+    split = next(_course(log, config, target, leavers).splits)
     return (
         f"{target}: what comes before the test part ({format_instant(log.first)} to "
         f"{format_instant(split.test_start)}) is too short, or too poor in outcomes, for a fold of training, "

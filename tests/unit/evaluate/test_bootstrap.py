@@ -1,9 +1,17 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
 from cxml.errors import ConfigError, DataError
 from cxml.evaluate import metrics as m
-from cxml.evaluate.bootstrap import bootstrap_interval, metric_intervals, paired_difference
+from cxml.evaluate.bootstrap import (
+    bootstrap_interval,
+    corrected_interval,
+    metric_intervals,
+    paired_difference,
+    percentile_interval,
+)
 
 
 @pytest.fixture
@@ -102,6 +110,57 @@ def test_draws_without_any_churner_do_not_spoil_the_interval():
     y = np.r_[np.ones(2), np.zeros(30)]
     found = bootstrap_interval(m.auroc, (y, np.linspace(1, 0, 32)), np.arange(32), n=400)
     assert np.isfinite(found).all()
+
+
+def gaps_of_bins(q, p):
+    """The gaps of probability and true rate in ten bins of equally many rows."""
+    band = np.searchsorted(np.quantile(p, np.arange(1, 10) / 10), p)
+    return np.array([(p - q)[band == k].mean() for k in range(10)])
+
+
+def too_extreme(q, by):
+    """The true probabilities ``q``, with log-odds too far from 0."""
+    return 1 / (1 + np.exp(-(np.log(q / (1 - q)) * (1 + by) + by)))
+
+
+@pytest.mark.parametrize("by", [0.0, 0.05, 0.2, 0.5])
+@pytest.mark.parametrize("metric", [m.ece, m.brier_reliability])
+def test_intervals_of_gaps_hold_their_value_and_cover_the_truth(metric, by):
+    """From calibrated predictions, whose true gap is 0 and whose percentile intervals never reach it, to bad ones."""
+    many = np.random.default_rng(999).beta(2, 8, 400_000)
+    gaps = gaps_of_bins(many, too_extreme(many, by))
+    truth = np.abs(gaps).mean() if metric is m.ece else (gaps**2).mean()
+    covered = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        q = rng.beta(2, 8, 1500)
+        y, p = (rng.random(len(q)) < q).astype(float), too_extreme(q, by)
+        found = bootstrap_interval(metric, (y, p), np.arange(len(q)), n=150, random_state=seed)
+        assert 0 <= found.low <= found.value <= found.high
+        covered += found.low <= truth + 1e-12 and truth <= found.high
+    assert covered >= 0.85 * 60
+
+
+def test_without_bias_the_corrected_interval_is_that_of_percentiles():
+    replicates = np.array([1.0, 2.0, 3.0, 4.0, 5.0, np.nan])
+    assert corrected_interval(3.0, replicates, 0.5) == percentile_interval(3.0, replicates, 0.5)
+    assert corrected_interval(4.0, replicates, 0.5) == percentile_interval(4.0, replicates, 0.5)
+    assert np.isnan(corrected_interval(3.0, np.array([np.nan]))[1:]).all()
+
+
+def test_every_way_to_an_interval_corrects_gaps_and_them_alone(case):
+    y, p, customers = case
+    cells = list(m.churn_cells(y[:, None], p[:, None], ["30d"]))
+    found = metric_intervals(cells, customers, n=60)
+    for metric in (m.ece, m.brier_reliability):
+        alone = bootstrap_interval(metric, (y, p), customers, n=60)
+        assert found[f"{metric.__name__}_30d"] == alone
+        assert bootstrap_interval(partial(metric, n_bins=10), (y, p), customers, n=60) == alone
+        # told by another name, it is taken for any metric
+        plain = bootstrap_interval(lambda *a, metric=metric, **k: metric(*a, **k), (y, p), customers, n=60)
+        assert alone.high < plain.high
+    brier = bootstrap_interval(lambda *a, **k: m.brier(*a, **k), (y, p), customers, n=60)
+    assert found["brier_30d"] == brier
 
 
 @pytest.mark.parametrize(

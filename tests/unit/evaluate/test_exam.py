@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cxml.evaluate.exam import MODEL, examine_churn, examine_scores
+from cxml.evaluate.bootstrap import Interval
+from cxml.evaluate.exam import MODEL, Exam, examine_churn, examine_scores
 from cxml.evaluate.profit import Campaign, expected_profit
 from cxml.evaluate.survival import concordance, integrated_brier
 
@@ -81,3 +82,30 @@ def test_the_error_of_the_expected_nps_stands_by_segment():
         observed = 100 * ((mine >= 9).mean() - (mine <= 6).mean())
         assert part.scores["nps_error"].value == pytest.approx(100 * (2 - 7) / 11 - observed)
     assert set(exam.slices[0].scores) == {"rps", "mae", "nps_error"}
+
+
+GOOD, CLOSE = Interval(-0.02, -0.03, -0.01), Interval(-0.001, -0.01, 0.02)
+BAD, WORST = Interval(0.01, -0.01, 0.03), Interval(0.04, 0.01, 0.06)
+
+
+def exam_with(target, **gains):
+    metric = {"churn": "log_loss_30d", "satisfaction": "rps"}[target]
+    return Exam(target, 9, 9, {MODEL: {}}, {who: {metric: gain} for who, gain in gains.items()})
+
+
+@pytest.mark.parametrize(("target", "decides"), [("churn", "log loss"), ("satisfaction", "RPS")])
+def test_the_verdict_says_on_what_the_model_is_better(target, decides):
+    assert exam_with(target, base=GOOD).verdict() == f"{target}: better than every baseline on {decides}, beyond chance"
+    close = exam_with(target, base=GOOD, rule=CLOSE).verdict()
+    assert close.startswith(f"{target}: better than every baseline on {decides}, but within chance on ")
+    assert exam_with(target, base=BAD).verdict().startswith(f"{target}: does NOT beat every baseline on {decides}: ")
+
+
+def test_the_verdict_names_the_worst_difference_and_counts_the_others():
+    exam = exam_with("churn", base=GOOD, rule=BAD, regression=WORST, trees=BAD, last=CLOSE)
+    assert exam.verdict() == (
+        "churn: does NOT beat every baseline on log loss: no better on log_loss_30d against regression "
+        "(+0.0400, +0.0100 to +0.0600) and 2 more; within chance on 1"
+    )
+    assert len(exam.unbeaten()) == 3
+    assert exam_with("churn", base=WORST).verdict().endswith("against base (+0.0400, +0.0100 to +0.0600)")

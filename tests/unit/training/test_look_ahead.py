@@ -10,7 +10,7 @@ from cxml.features.leakage import check_leakage
 from cxml.journeys.read import read_journeys
 from cxml.project import Project
 from cxml.training.learn import train
-from cxml.training.studies import look_ahead, snapshot_frame
+from cxml.training.studies import known_churn, look_ahead, snapshot_frame
 
 START = pd.Timestamp("2023-01-01", tz="UTC")
 CHURN = "churn: {kind: event, touchpoints: [cancelled], horizons: [30d, 60d]}"
@@ -151,6 +151,21 @@ def test_a_log_to_learn_from_is_not_refused():
     assert not any("refuse" in line for line in outlook.lines())
 
 
+@pytest.mark.parametrize("kind", ["event, touchpoints: [cancelled]", "inactivity"])
+def test_the_share_that_churns_is_told_by_horizon(kind):
+    """Not the share whose outcome was seen: for inactivity these are the ones that came back."""
+    churn = f"churn: {{kind: {kind}, horizons: [10d, 30d]}}"
+    config = parse_config(project_of(churn))
+    outlook = look_ahead(read_journeys(customers(logins=15), timezone="UTC"), config)
+    study = outlook.studies["churn"]
+    for part in study.parts:
+        known = known_churn(study, part, config)
+        told = ", ".join(f"{h} {np.nanmean(known[:, k]):.1%}" for k, h in enumerate(("10d", "30d")))
+        (line,) = [line for line in outlook.lines() if line.startswith(f"churn {part}: ")]
+        assert line.endswith(f", churn {told}")
+        assert 0 < np.nanmean(known[:, 0]) < 1
+
+
 @pytest.mark.parametrize("case", ["no cutoff fits", "nobody at risk in a part", "no scores", "all answers the same"])
 def test_check_reads_the_data_tells_of_the_refusal_and_can_still_prove_the_features(case, tmp_path):
     frame, parts, snapshots, _ = CASES[case]
@@ -163,6 +178,7 @@ def test_check_reads_the_data_tells_of_the_refusal_and_can_still_prove_the_featu
     assert len(told) == 1
     assert told[0] in result.lines()
     assert told[0] in result.to_dict()["snapshots"]
+    assert result.to_dict()["refusals"] == [told[0].removeprefix("training would refuse: ")]
 
 
 def test_where_training_refuses_everything_everybody_is_looked_at_once():
