@@ -34,9 +34,9 @@ WHY = {
         "(see ece_60d), while the ranking holds (auroc_60d)."
     ),
     "oulad": (
-        "Plain LightGBM is ahead at the longer horizons because it learns from the calibration snapshots as well, which "
-        "are later presentations of the courses, nearer to those tested. Learning from the same rows it is behind "
-        "(`make bench-models`)."
+        "Plain LightGBM is ahead at the longer horizons because it learns from the calibration snapshots as well, "
+        "which are later presentations of the courses, nearer to those tested. Learning from the same rows it is "
+        "behind (`make bench-models`)."
     ),
 }
 
@@ -47,8 +47,8 @@ Made by `make bench-quality` ({command}); the data sets are described in the com
 Every row of a table is tested on the same snapshots, later in time than anything learned from. Intervals are 95 %
 bootstrap intervals over customers ({replicates} replicates). Base rate, recency rule, last score rule, RFM logistic
 regression and plain LightGBM (default parameters) learn from the training *and* the calibration snapshots; the model
-keeps the latter for early stopping and calibration. `gain` is the model minus the baseline on the same rows (log loss or RPS: below 0 the model is better),
-with its paired interval.
+keeps the latter for early stopping and calibration. `gain` is the model minus the baseline on the same rows (log loss
+or RPS: below 0 the model is better), with its paired interval.
 """
 
 
