@@ -101,8 +101,8 @@ def log_timeline(
         if names and not set(names) & set(known):
             hint = nearest(names[0], known)
             if not hint.endswith("?"):
-                hint = f"; the most frequent there are: {', '.join(list(log.touchpoints())[:10])}"
-            raise DataError(f"{key}: none of {', '.join(names)} occurs in the log{hint}")
+                hint = f"; the most frequent there are: {', '.join(list(log.touchpoints())[:10])}."
+            raise DataError(f"{key}: none of {', '.join(names)} occurs in the log{hint} Correct {key}.")
     return churn_timeline(log.block, churn, activity, leavers)
 
 
