@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxml.errors import ConfigError, nearest
-from cxml.evaluate.plots import BLUE, GREY, INK, LIGHT, ORANGE, SKY, VERMILLION, _panels, _percent
+from cxml.evaluate.plots import BLUE, GREY, INK, LIGHT, ORANGE, SKY, VERMILLION, make_panels, percent_axis
 from cxml.files import write_aside
 from cxml.snapshots.definition import Cohort, Definition, ReturnRates
 
@@ -36,7 +36,7 @@ def plot_definition(found: Definition) -> Figure:
         f"Lines with bands: estimate and 95 % interval, customers as clusters. Dashed: the share of wrong calls put up "
         f"with. {found.n_customers:,} customers, {found.n_silences:,} silences of a day or more"
     )
-    figure, axes = _panels(_title(found), subtitle, 2, width=11.5, height=5.0)
+    figure, axes = make_panels(_title(found), subtitle, 2, width=11.5, height=5.0)
     _errors_panel(axes[0], found)
     _cohorts_panel(axes[1], found)
     ticks = _ticks(rates.gap_days, gap)
@@ -48,7 +48,7 @@ def plot_definition(found: Definition) -> Figure:
         axis.set_yticks(np.arange(6) / 5)
         axis.set(ylim=(0, 1.22), xlim=(rates.gap_days[0] * 0.95, rates.gap_days[-1] * 1.05))
         axis.set_xlabel("days of silence after which a customer is called gone")
-        _percent(axis, y=True)
+        percent_axis(axis, y=True)
         if gap is not None:
             axis.axvline(gap, ymax=1 / 1.22, color=LIGHT, linewidth=5, zorder=0)
     axes[0].set_title(f"Wrong calls of both kinds; back means within {within} days", loc="left", fontsize=10, color=INK)

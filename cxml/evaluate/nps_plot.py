@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cxml.evaluate.plots import BLUE, GREY, INK, LIGHT, VERMILLION, _panels, save_plot
+from cxml.evaluate.plots import BLUE, GREY, INK, LIGHT, VERMILLION, make_panels, save_plot
 
 if TYPE_CHECKING:
     import pandas
@@ -42,7 +42,7 @@ def plot_nps(frame: pandas.DataFrame) -> Figure:
         raw, corrected = float(company["raw"].iloc[0]), float(company["dr"].iloc[0])
         title = f"{_NAMES[statistic]} of everybody is {corrected:.1f}; the answers alone say {raw:.1f}"
     subtitle = "Blue: doubly robust, with its interval. Red: mean of the answers"
-    figure, axes = _panels(title, subtitle, len(segments) if over_time else 1)
+    figure, axes = make_panels(title, subtitle, len(segments) if over_time else 1)
     if over_time:
         for axis, segment in zip(axes, segments, strict=True):
             _over_time(axis, shown[shown["segment"] == segment])

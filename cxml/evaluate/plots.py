@@ -54,7 +54,7 @@ def plot_reliability(known: ArrayLike, predicted: ArrayLike, horizons: Sequence[
     title = f"Predicted churn and what then happened differ by {worst:.1f} points on average" + (
         " or less" if len(cuts) > 1 else ""
     )
-    figure, axes = _panels(title, "Each dot: a tenth of the customers, with its 95 % interval", len(cuts))
+    figure, axes = make_panels(title, "Each dot: a tenth of the customers, with its 95 % interval", len(cuts))
     for axis, (horizon, y, p), gap in zip(axes, cuts, gaps, strict=True):
         _reliability_panel(axis, y, p)
         axis.set_title(f"{horizon} churn: {100 * gap:.1f} points apart", loc="left", fontsize=10, color=INK)
@@ -71,7 +71,7 @@ def plot_gain(known: ArrayLike, predicted: ArrayLike, horizons: Sequence[str]) -
     horizon, y, p = cuts[0]
     found = _percent_text(lift_at(y, p) / 10)
     title = f"The riskiest tenth of customers holds {found} of the {horizon} churn"
-    figure, axes = _panels(title, "Share of all churners found when the riskiest are looked at first", 1, width=7.2)
+    figure, axes = make_panels(title, "Share of all churners found when the riskiest are looked at first", 1, width=7.2)
     axis = axes[0]
     looked_at = np.linspace(0, 1, 201)
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
@@ -81,7 +81,7 @@ def plot_gain(known: ArrayLike, predicted: ArrayLike, horizons: Sequence[str]) -
         axis.plot(looked_at, _gain(outcome, probability, looked_at), color=colour, linewidth=2)
         label = f"{name}: AUROC {auroc(outcome, probability):.3f}, lift at 10 % {lift_at(outcome, probability):.1f}"
         axis.text(0.98, 0.05 + 0.065 * (len(cuts) - 1 - k), label, color=colour, fontsize=10, ha="right")
-    _percent(axis, x=True, y=True)
+    percent_axis(axis, x=True, y=True)
     axis.set(xlim=(0, 1), ylim=(0, 1.01))
     axis.set_xlabel("share of customers looked at, riskiest first")
     axis.set_ylabel("share of churners found")
@@ -103,7 +103,7 @@ def plot_churn_by_horizon(known: ArrayLike, predicted: ArrayLike, horizons: Sequ
     title = f"{last} churn was {ends[1]} in the riskiest fifth of customers, {ends[0]} in the safest"
     if len(groups) == 1:
         title = f"All customers were given the same {last} churn, {_percent_text(said[0, -1])}"
-    figure, axes = _panels(
+    figure, axes = make_panels(
         title, "Lines: predicted. Dots: what happened, among customers whose outcome is known", 1, 7.6
     )
     axis, x = axes[0], np.arange(len(horizons))
@@ -122,7 +122,7 @@ def plot_churn_by_horizon(known: ArrayLike, predicted: ArrayLike, horizons: Sequ
     axis.set(xlim=(-0.15, x[-1] + 0.15 + 0.28 * max(1, x[-1])), ylim=(0, None))
     axis.set_xlabel("horizon")
     axis.set_ylabel("share that churns")
-    _percent(axis, y=True)
+    percent_axis(axis, y=True)
     return figure
 
 
@@ -140,7 +140,7 @@ def plot_risk_histogram(predicted: ArrayLike, horizons: Sequence[str]) -> Figure
     p, _ = _two_d(p, p, horizons)
     risky = 100 * float((p[:, -1] >= 0.5).mean())
     title = f"{risky:.0f} % of customers are more likely than not to churn ({horizons[-1]})"
-    figure, axes = _panels(title, f"Predicted probability of churn, {len(p):,} customers", len(horizons))
+    figure, axes = make_panels(title, f"Predicted probability of churn, {len(p):,} customers", len(horizons))
     for k, (axis, horizon) in enumerate(zip(axes, horizons, strict=True)):
         axis.hist(p[:, k], bins=40, range=(0, 1), weights=np.full(len(p), 1 / len(p)), color=BLUE)
         mean = float(p[:, k].mean())
@@ -153,7 +153,7 @@ def plot_risk_histogram(predicted: ArrayLike, horizons: Sequence[str]) -> Figure
         axis.set_title(f"{horizon} churn", loc="left", fontsize=10, color=INK)
         axis.set(xlim=(0, 1))
         axis.set_xlabel("predicted probability")
-        _percent(axis, x=True, y=True)
+        percent_axis(axis, x=True, y=True)
     axes[0].set_ylabel("share of customers")
     return figure
 
@@ -176,7 +176,7 @@ def plot_score_distribution(scores: ArrayLike, probability: ArrayLike, lo: int =
     said = q.mean(axis=0)
     values = np.arange(lo, lo + n_scores)
     title = f"The mean score was {values @ given:.2f} and was predicted to be {values @ said:.2f}"
-    figure, axes = _panels(
+    figure, axes = make_panels(
         title, f"Shares of {len(y):,} answers; mean absolute error {mae(y, q, lo=lo):.2f} points", 1, width=7.6
     )
     axis = axes[0]
@@ -189,7 +189,7 @@ def plot_score_distribution(scores: ArrayLike, probability: ArrayLike, lo: int =
     axis.set_ylim(0, 1.15 * max(given.max(), said.max()))
     axis.set_xlabel("score")
     axis.set_ylabel("share of answers")
-    _percent(axis, y=True)
+    percent_axis(axis, y=True)
     return figure
 
 
@@ -206,7 +206,7 @@ def plot_score_reliability(scores: ArrayLike, probability: ArrayLike, lo: int = 
     seen = np.array([y[tenth == g].mean() for g in groups])
     half = np.array([1.96 * y[tenth == g].std() / np.sqrt((tenth == g).sum()) for g in groups])
     title = f"The happiest tenth by prediction answered {seen[-1]:.1f} on average, the unhappiest {seen[0]:.1f}"
-    figure, axes = _panels(title, "Each dot: a tenth of the answers, with its 95 % interval", 1, width=6.4)
+    figure, axes = make_panels(title, "Each dot: a tenth of the answers, with its 95 % interval", 1, width=6.4)
     axis = axes[0]
     ends = min(said.min(), (seen - half).min()), max(said.max(), (seen + half).max())
     axis.plot(ends, ends, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
@@ -236,7 +236,7 @@ def plot_importance(names: Sequence[str], importance: ArrayLike, top: int = 25) 
     order = order[share[order] > 0] if (share > 0).any() else order[:1]
     title = f"'{names[order[0]]}' matters most: {100 * share[order[0]]:.0f} % of the importance"
     subtitle = f"The first {len(order)} of {len(names)} features hold {100 * share[order].sum():.0f} %"
-    figure, axes = _panels(title, subtitle, 1, width=8.4, height=1.6 + 0.24 * len(order))
+    figure, axes = make_panels(title, subtitle, 1, width=8.4, height=1.6 + 0.24 * len(order))
     axis, y = axes[0], np.arange(len(order))[::-1]
     axis.barh(y, share[order], color=BLUE, height=0.7)
     for k, feature in enumerate(order):
@@ -291,7 +291,7 @@ def plot_folds(panels: Sequence[FoldPanel], model: str) -> Figure:
     won = [won for panel in panels for won in _won(panel, model)]
     title = f"The model is better than every baseline in {sum(won)} of {len(won)} tests"
     width = max(6.4, 3.4 * len(panels) + 1.6)
-    figure, axes = _panels(title, "Each dot: one fold, with its 95 % interval; lower is better", len(panels), width)
+    figure, axes = make_panels(title, "Each dot: one fold, with its 95 % interval; lower is better", len(panels), width)
     everyone = list(dict.fromkeys(who for panel in panels for who in panel.by_who))
     others = [who for who in everyone if who != model]
     colours = dict(zip(others, (VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY), strict=False))
@@ -360,7 +360,7 @@ def plot_curves(panels: Sequence[CurvePanel], *, title: str, subtitle: str, xlab
     """
     from matplotlib.ticker import NullLocator
 
-    figure, axes = _panels(title, subtitle, len(panels), width=6.4 * len(panels))
+    figure, axes = make_panels(title, subtitle, len(panels), width=6.4 * len(panels))
     for axis, panel in zip(axes, panels, strict=True):
         if panel.line is not None:
             axis.plot(*panel.line, color=GREY, linewidth=1.5)
@@ -477,9 +477,10 @@ def plot_format(path: str | os.PathLike[str]) -> str:
 # ---------------------------------------------------------------- parts of a picture
 
 
-def _panels(
+def make_panels(
     title: str, subtitle: str, n: int, width: float | None = None, height: float = 4.4
 ) -> tuple[Figure, list[Axes]]:
+    """Lay out ``n`` panels side by side under a title and a subtitle; width and height in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width or max(6.0, 3.6 * n + 0.6), height), layout="constrained", facecolor="white")
@@ -508,7 +509,8 @@ def _wrap(title: str, width_inches: float) -> str:
     return "\n".join(textwrap.wrap(title, int(width_inches * 10.4)))
 
 
-def _percent(axis: Axes, x: bool = False, y: bool = False) -> None:
+def percent_axis(axis: Axes, x: bool = False, y: bool = False) -> None:
+    """Write the ticks of an axis, whose values are shares, in per cent."""
     from matplotlib.ticker import FuncFormatter
 
     for line in [axis.xaxis] * x + [axis.yaxis] * y:
@@ -531,7 +533,7 @@ def _reliability_panel(axis: Axes, y: Float64, p: Float64) -> None:
     axis.plot(said, seen, "o", color=BLUE, markersize=6, clip_on=False)
     axis.set(xlim=(0, end), ylim=(0, end))
     axis.set_xlabel("predicted probability")
-    _percent(axis, x=True, y=True)
+    percent_axis(axis, x=True, y=True)
 
 
 def _shades(n: int) -> list[Any]:
