@@ -38,7 +38,7 @@ START_US = 1_640_995_200_000_000  # 2022-01-01
 CUSTOMERS_AT_A_TIME = 1024
 WINDOWS = ("7d", "30d", "90d", "365d")
 TOLERANCE = 1e-6
-LIMITS = {"one / floor": "at most 5", "twelve / floor": "at most 6", "polars / twelve": "at least 8"}
+LIMITS = {"one / floor": "at most 3.5", "twelve / floor": "at most 5", "polars / twelve": "at least 8"}
 
 TOUCHPOINTS = (
     "page_view", "app_open", "search", "email_open", "add_to_cart", "purchase", "invoice", "payment", "delivery",
@@ -139,9 +139,10 @@ def feed_cxml(
 ) -> tuple[Any, list[T]]:
     """Hand the ids of some customers and their rows to ``take``, again and again, in buffers that are used again."""
     from cxml import read_journeys
+    from cxml.features.ahead import load_features
 
     clock = Clock("imports")
-    log = read_journeys(file, memory_limit=memory_limit)
+    log = read_journeys(file, memory_limit=memory_limit, meanwhile=load_features)  # as `Project.read` does
     clock.lap("read_journeys")
     from cxml.features.learn import Choice, learn_plan
     from cxml.features.matrix import fill_matrix

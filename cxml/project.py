@@ -94,6 +94,7 @@ class Project:
         ConfigError, DataError
             See `cxml.read_journeys`.
         """
+        from cxml.features.ahead import load_features
         from cxml.journeys.read import read_journeys
 
         if self._log is None:
@@ -106,6 +107,7 @@ class Project:
                 as_of=self.as_of,
                 quarantine=quarantine or self.out / "quarantine.parquet",
                 folder=self.config.folder,
+                meanwhile=load_features,
                 progress=progress,
             )
             quality = replace(self._log.quality, words_that_never_occur=self._words_that_never_occur(self._log))

@@ -19,8 +19,8 @@ from cxml.features.kernel import Due, ascends, fill_extended, fill_rows, first_d
 from cxml.features.peers import fill_peers
 from cxml.features.plan import CompiledPlan, FeaturePlan
 from cxml.features.selectors import Atom, Selector, atoms, compare, matching
-from cxml.features.spec import OTHER
-from cxml.journeys.block import CustomerTable, EventBlock, slice_block
+from cxml.features.spec import OTHER, default_spec
+from cxml.journeys.block import Coded, CustomerTable, EventBlock, slice_block
 
 if TYPE_CHECKING:
     from cxml.features.annotations import AnnotationSettings
@@ -115,6 +115,14 @@ def fill_matrix(
         fill_attributes(plan, customers, block.customers, row_starts, cutoffs, rows, out)
         fill_peers(plan, block.customers, row_starts, cutoffs, rows, out)
     return out[: len(cutoffs)] if len(rows) == 0 else out
+
+
+def warm_up() -> None:
+    """Load the compiled kernel, which takes tenths of a second the first time in a process."""
+    plan = FeaturePlan(default_spec({"touchpoint": ("any",)}), {"touchpoint": ("any",)})
+    time, one = np.zeros(1, np.int64), np.array([0, 1])
+    block = EventBlock(time, one, time, None, {"touchpoint": Coded(np.zeros(1, np.int32), ("any",))})
+    fill_matrix(plan, block, one, time + 1, threads=1)
 
 
 class _Codes(NamedTuple):

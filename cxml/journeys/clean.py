@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,11 @@ from numpy.typing import NDArray
 
 from cxml.journeys.canonical import RowRules
 from cxml.journeys.schema import FIRST_US, LAST_US, NUMBER_COLUMNS, TEXT_COLUMNS
-from cxml.journeys.shuffle import Shuffle, float_values
+from cxml.journeys.shuffle import Shuffle, fixed_values, float_values
 from cxml.journeys.stamps import local_to_utc
 from cxml.progress import Advance
 
-_BATCH_ROWS = 131_072  # a batch and what becomes of it stay in a core's cache
+_BATCH_ROWS = 524_288  # so many that the pieces of a part are few, so few that a batch takes little memory
 _TASK_ROWS = 500_000
 _BUFFER_BYTES = 1 << 20
 _UNITS_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -83,7 +84,7 @@ def column_names(path: str | os.PathLike[str]) -> list[str] | None:
         return None
 
 
-def read_clean_parquet(clean: CleanFile, shuffle: Shuffle, advance: Advance) -> int | None:
+def read_clean_parquet(clean: CleanFile, shuffle: Shuffle, advance: Advance, pool: Executor) -> int | None:
     """Read a Parquet file whose rows are all good.
 
     Parameters
@@ -93,6 +94,8 @@ def read_clean_parquet(clean: CleanFile, shuffle: Shuffle, advance: Advance) -> 
         Takes the rows; gets none when the file turns out not to be clean.
     advance : callable
         Told the number of rows of every batch.
+    pool : Executor
+        Reads the row groups.
 
     Returns
     -------
@@ -114,14 +117,17 @@ def read_clean_parquet(clean: CleanFile, shuffle: Shuffle, advance: Advance) -> 
         with clean.open(metadata) as parquet:
             wanted = list(clean.found.values())
             batches = parquet.iter_batches(_BATCH_ROWS, row_groups=groups, columns=wanted, use_threads=False)
-            for position, batch in enumerate(batches):
+            positions = count()
+            for batch in batches:
                 columns = None if gave_up.is_set() else _columns(batch, clean)
                 if columns is None:
                     gave_up.set()
                     return
-                shuffle.add(shuffle.split(columns, (groups[0], position)))
+                chunk = shuffle.split(columns, (groups[0], next(positions)))
+                shuffle.add(chunk)
                 with telling:
-                    advance(batch.num_rows)
+                    advance(chunk.n)
+                del batch, columns  # before the next one is read into memory
 
     def try_to_read(groups: list[int]) -> None:
         try:
@@ -129,8 +135,7 @@ def read_clean_parquet(clean: CleanFile, shuffle: Shuffle, advance: Advance) -> 
         except (pa.ArrowException, OSError):
             gave_up.set()
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(try_to_read, _tasks(metadata)))
+    list(pool.map(try_to_read, _tasks(metadata)))
     if gave_up.is_set():
         shuffle.undo(mark)
         return None
@@ -192,19 +197,21 @@ def _columns(batch: Any, clean: CleanFile) -> dict[str, Any] | None:
         return None
     columns["timestamp"] = time
     if not is_text:
-        columns["customer_id"] = columns["customer_id"].to_numpy().astype(np.int64, copy=False)
+        columns["customer_id"] = fixed_values(columns["customer_id"]).astype(np.int64, copy=False)
     for name in clean.numbers:
-        if columns[name].type != pa.float64():
-            columns[name] = columns[name].cast(pa.float64())
-        if np.isinf(float_values(columns[name])).any():
+        is_double = columns[name].type == pa.float64()
+        values = fixed_values(columns[name]) if is_double else float_values(columns[name])
+        if np.isinf(values).any():
             return None
+        if not is_double:
+            columns[name] = values
     return columns
 
 
 def _stamps(column: Any, zone: str | None) -> NDArray[np.int64] | None:
     """Give stamps as UTC microseconds; None where one is too far away to be written so."""
     unit, is_naive = _UNITS_US[column.type.unit], column.type.tz is None
-    stamps = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column)]
+    stamps = fixed_values(column, np.int64)
     if unit > 1:
         if len(stamps) and max(abs(int(stamps.min())), abs(int(stamps.max()))) > LAST_US // unit:
             return None
@@ -226,8 +233,8 @@ def _on_the_scale(columns: dict[str, Any], rules: RowRules) -> bool:
     names = touchpoint.dictionary.to_pylist()
     if rules.survey not in names:
         return True
-    is_answer = touchpoint.indices.to_numpy() == names.index(rules.survey)
-    score = columns["score"].to_numpy(zero_copy_only=False).astype(np.float64)[is_answer]
+    is_answer = fixed_values(touchpoint.indices) == names.index(rules.survey)
+    score = float_values(columns["score"])[is_answer]
     score = score[~np.isnan(score)]
     low, high = rules.scale
     return bool(((score >= low) & (score <= high) & (score == np.trunc(score))).all())

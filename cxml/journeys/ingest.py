@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,7 @@ def ingest(
     rules: RowRules | None = None,
     label: str = "",
     advance: Advance = lambda _n: None,
+    pool: Executor | None = None,
 ) -> Ingested:
     """Read one source.
 
@@ -95,6 +97,8 @@ def ingest(
         Name of a frame, for messages.
     advance : callable
         Told the number of rows of every batch.
+    pool : Executor, optional
+        Reads clean files into a shuffle; without one, these are read the thorough way too.
 
     Returns
     -------
@@ -113,8 +117,14 @@ def ingest(
     rules = _on_the_clock(rules or RowRules(), zone)
     bad, n_read = BadRows(), 0
     clean: dict[str, int] = {}
-    if isinstance(keep, Shuffle) and isinstance(source, SourceConfig) and source.path is not None and not condition:
-        clean = _read_clean_files(own, layout, mapping, folder, rules, zone, keep, advance)
+    if (
+        pool is not None
+        and isinstance(keep, Shuffle)
+        and isinstance(source, SourceConfig)
+        and source.path is not None
+        and not condition
+    ):
+        clean = _read_clean_files(own, layout, mapping, folder, rules, zone, keep, advance, pool)
         n_read = sum(clean.values())
         if len(clean) == len(find_files(source.path, folder, source.format)[1]):
             return Ingested(SourceReport(own.label, n_read, {}), bad)
@@ -140,6 +150,7 @@ def _read_clean_files(
     zone: str | None,
     shuffle: Shuffle,
     advance: Advance,
+    pool: Executor,
 ) -> dict[str, int]:
     """Read those Parquet files of a source in which every row is good; give their rows."""
     kind, files = find_files(source.path or "", folder, source.format)
@@ -150,7 +161,7 @@ def _read_clean_files(
         if names is not None:
             found = map_columns(layout.columns, layout.required, mapping, names, _in(source.label, file.name))
             clean = CleanFile(str(file), found, layout.measures, attributes, rules, zone)
-            n_rows = read_clean_parquet(clean, shuffle, advance)
+            n_rows = read_clean_parquet(clean, shuffle, advance, pool)
             if n_rows is not None:
                 read[str(file)] = n_rows
     return read

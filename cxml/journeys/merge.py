@@ -228,17 +228,18 @@ class Tables:
         n_rows, n_repeats = len(order.rows), len(order.repeats)
         if self._config.duplicates == "drop_exact":
             order = order.without_repeats()
-        none = np.zeros(n_rows, bool)
-        late = column("available_at") > time if "available_at" in self.keys else none
-        negative = column("duration") < 0 if "duration" in self.keys else none
+
+        def count(found: NDArray[np.bool_]) -> int:
+            return int(np.count_nonzero(found if len(order.rows) == n_rows else found[order.rows]))
+
         return order, Facts(
             counts=np.diff(order.starts),
             first=int(time.min(initial=_LATEST)),
             last=int(time.max(initial=-_LATEST)),
             duplicates=n_repeats,
             duplicates_dropped=n_rows - len(order.rows),
-            late_events=int(late[order.rows].sum()),
-            negative_durations=int(negative[order.rows].sum()),
+            late_events=count(column("available_at") > time) if "available_at" in self.keys else 0,
+            negative_durations=count(column("duration") < 0) if "duration" in self.keys else 0,
         )
 
     def arrange(self, part: int, order: Order, columns: Collection[str] | None = None) -> EventBlock:
@@ -300,15 +301,15 @@ class Tables:
         return ids if self._id_texts is None else self._id_texts[ids]
 
     def _customers(self, pieces: list[Piece]) -> Int64:
-        numbers = [self._numbers(piece.columns["customer_id"], text_ids=piece.text_ids) for piece in pieces]
+        numbers = [self._numbers(piece.column("customer_id"), text_ids=piece.text_ids) for piece in pieces]
         return np.concatenate([np.empty(0, np.int64), *numbers])
 
-    def _numbers(self, ids: NDArray[Any], *, text_ids: bool) -> Int64:
+    def _numbers(self, ids: Any, *, text_ids: bool) -> Int64:
         if text_ids:
             numbers: Int64 = self._ids[ids]
             return numbers
         if self._id_texts is None:
-            return ids
+            return np.asarray(ids, np.int64)
         distinct, which = np.unique(ids, return_inverse=True)
         codes = self._shuffle.words_of("customer_id").number(str(one) for one in distinct.tolist())
         return self._ids[np.array(codes, np.int64)][which]
@@ -324,7 +325,7 @@ class Tables:
         for part in range(self._shuffle.n_parts):  # integers of other sources become texts too
             for piece in self._shuffle.pieces(part):
                 if not piece.text_ids:
-                    distinct = np.unique(piece.columns["customer_id"])
+                    distinct = np.unique(np.asarray(piece.column("customer_id")))
                     codes = self._shuffle.words_of("customer_id").number(str(one) for one in distinct.tolist())
                     used = np.union1d(used, np.array(codes, np.int32))
         vocabulary, rank = _ranked_codes(self._shuffle.words_of("customer_id").texts, used)

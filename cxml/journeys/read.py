@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -57,6 +56,7 @@ def read_journeys(
     as_of: Any = None,
     quarantine: str | os.PathLike[str] | None = None,
     folder: str | os.PathLike[str] = ".",
+    meanwhile: Callable[[], object] = warm_up,
     progress: Progress = SILENT,
 ) -> JourneyLog:
     """Read event logs into one journey log.
@@ -103,6 +103,8 @@ def read_journeys(
         Parquet file for the rows set aside.
     folder : path
         Where relative paths start.
+    meanwhile : callable
+        What to load on another core while files are read. Default: the compiled code that puts events in order.
     progress : Progress
         Told of every million rows.
 
@@ -138,12 +140,15 @@ def read_journeys(
     rules = RowRules(survey=survey, scale=score_scale, as_of=None if as_of is None else _moment("as_of", as_of))
     layout = Layout(config.columns, REQUIRED_COLUMNS, tuple(config.measures), dict(columns or {}))
     ingested, shuffle = [], Shuffle(budget=_budget(config))
-    with _short_turns(), ThreadPoolExecutor(1) as meanwhile, progress.step("reading journeys") as advance:
-        meanwhile.submit(warm_up)  # while files are read, mostly outside Python
+    with _short_turns(), ThreadPoolExecutor(_n_threads()) as pool, progress.step("reading journeys") as advance:
+        loaded = pool.submit(meanwhile)  # on one core, nearly all in Python; the others read, mostly outside it
         for i, source in enumerate(inputs, start=1):
             ingested.append(
-                ingest(source, layout, shuffle, folder, config.where, config.timezone, rules, f"frame {i}", advance)
+                ingest(
+                    source, layout, shuffle, folder, config.where, config.timezone, rules, f"frame {i}", advance, pool
+                )
             )
+    loaded.result()
     written = _set_aside(ingested, config, quarantine)
     if survey is not None and score_scale is not None:
         n_kept = shuffle.count("touchpoint", survey)
@@ -164,17 +169,14 @@ def read_journeys(
 def _short_turns() -> Iterator[None]:
     """Let threads take turns often: loading compiled code is all Python, reading files asks for it now and then.
 
-    Both settings are the process's; they are put back as they were.
+    The setting is the process's; it is put back as it was.
     """
-    before, collects = sys.getswitchinterval(), gc.isenabled()
+    before = sys.getswitchinterval()
     sys.setswitchinterval(min(before, _TURN_SECONDS))
-    gc.disable()  # what is loaded stays; looking through it for garbage again and again takes a tenth of the time
     try:
         yield
     finally:
         sys.setswitchinterval(before)
-        if collects:
-            gc.enable()
 
 
 def _demand_columns(shuffle: Shuffle, config: JourneysConfig) -> None:
@@ -186,6 +188,11 @@ def _demand_columns(shuffle: Shuffle, config: JourneysConfig) -> None:
                     f"journeys.{key}: no source has a column '{name}'. Correct it, say which column it is under the "
                     f"source's 'columns' (columns: {{{name}: ...}}), or take it out."
                 )
+
+
+def _n_threads() -> int:
+    """One for each core, and one to read beside the one that loads compiled code."""
+    return max(2, os.cpu_count() or 1)
 
 
 def _budget(config: JourneysConfig) -> int | None:

@@ -29,11 +29,51 @@ _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 #: The number of a part: a byte, which sorts quickest.
 Parts = NDArray[np.uint8]
 
+#: Arrow's names of types that NumPy gives to others.
+_NUMPY_NAMES = {"float": "float32", "double": "float64"}
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 
 
 #: Provisional codes, and how often each occurs.
 Tally = tuple[Int32, Int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """A column of numbers most of which are missing, as amounts are in a log of all that happens.
+
+    Parameters
+    ----------
+    there : bool array of shape (n_rows,)
+    values : float64 array
+        Those that are there.
+    bounds : int64 array of shape (n_parts + 1,)
+        Where each part begins in ``values``.
+    """
+
+    there: NDArray[np.bool_]
+    values: NDArray[np.float64]
+    bounds: Int64
+
+    dtype = np.dtype(np.float64)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.there)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return self.there.nbytes + self.values.nbytes
+
+    def piece(self, part: int, low: int, high: int) -> Sparse:
+        """Give what is in one part, whose rows are ``low`` to ``high``."""
+        bounds = self.bounds[part : part + 2]
+        return Sparse(self.there[low:high], self.values[bounds[0] : bounds[1]], bounds - bounds[0])
+
+
+#: A column of some rows.
+Column = NDArray[Any] | Sparse
 
 
 @dataclass(slots=True)
@@ -47,8 +87,9 @@ class Chunk:
         quicker to sort in its own order.
     bounds : int64 array of shape (n_parts + 1,)
         Where each part begins.
-    columns : dict of str to array
-        Texts as provisional codes (integers, -1 for none), stamps as int64, numbers as float64.
+    columns : dict of str to array or Sparse
+        Texts as provisional codes (integers, -1 for none), stamps as int64, integer ids as int64 or, where they are
+        small, int32, numbers as float64.
     tally : dict of str to (int32 array, int64 array)
         Provisional codes, and how often each occurs.
     text_ids : bool
@@ -57,7 +98,7 @@ class Chunk:
 
     position: tuple[int, ...]
     bounds: Int64
-    columns: dict[str, NDArray[Any]]
+    columns: dict[str, Column]
     tally: dict[str, Tally]
     text_ids: bool
 
@@ -147,15 +188,37 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some rows of one part, as far as they were read together."""
+    """Some rows of one part, as far as they were read together.
 
-    columns: dict[str, NDArray[Any]]
-    text_ids: bool
+    Parameters
+    ----------
+    chunk : Chunk
+        Holds them.
+    part, low, high : int
+        Which part, and where its rows are.
+    """
+
+    chunk: Chunk
+    part: int
+    low: int
+    high: int
 
     @property
     def n(self) -> int:
         """How many rows."""
-        return len(self.columns["timestamp"])
+        return self.high - self.low
+
+    @property
+    def text_ids(self) -> bool:
+        """Whether ``customer_id`` holds provisional codes instead of the ids themselves."""
+        return self.chunk.text_ids
+
+    def column(self, name: str) -> Column | None:
+        """Give a column; None where these rows lack it."""
+        column = self.chunk.columns.get(name)
+        if isinstance(column, Sparse):
+            return column.piece(self.part, self.low, self.high)
+        return None if column is None else column[self.low : self.high]
 
 
 class Shuffle:
@@ -181,7 +244,7 @@ class Shuffle:
         self._part_of_code = np.empty(0, np.uint8)
         self._held = 0
         self._mark: Mark | None = None
-        self._slabs = Slabs()
+        self._slabs, self._scratch = Slabs(), Scratch()
         self._lock = threading.Lock()
         self._spill: Path | None = None
 
@@ -207,17 +270,22 @@ class Shuffle:
         """
         ids = columns["customer_id"]
         text_ids = not isinstance(ids, np.ndarray)
-        part = self._parts_of_texts(ids) if text_ids else parts_of_integers(ids, self.n_parts)
+        if text_ids:
+            part = self._parts_of_texts(ids)
+        else:
+            part = parts_of_integers(ids, self.n_parts, self._scratch.room("mixed", len(ids), np.uint64))
         order = np.argsort(part, kind="stable")
         bounds = np.concatenate([[0], np.cumsum(np.bincount(part, minlength=self.n_parts))])
         chunk = Chunk(position, bounds, {}, {}, text_ids)
         for name, column in columns.items():
             if isinstance(column, np.ndarray):
-                chunk.columns[name] = self._taken(column, order)
+                chunk.columns[name] = self._taken(_narrow(column) if name == "customer_id" else column, order)
             elif hasattr(column, "dictionary"):
                 chunk.columns[name], chunk.tally[name] = self._taken_codes(name, column, order)
+            elif column.null_count:
+                chunk.columns[name] = self._taken_sparse(column, order, bounds)
             else:
-                chunk.columns[name] = self._taken_floats(column, order)
+                chunk.columns[name] = self._taken(fixed_values(column), order)
         return chunk
 
     def _taken(self, values: NDArray[Any], order: Int64) -> NDArray[Any]:
@@ -226,20 +294,22 @@ class Shuffle:
             taken += 0.0  # there is one zero: -0.0 would sort, and be digested, as another number
         return taken
 
-    def _taken_floats(self, column: Any, order: Int64) -> NDArray[Any]:
-        taken = self._taken(float_values(column), order)
-        if column.null_count:
-            taken[_is_there(column).take(order) == 0] = np.nan
-        return taken
+    def _taken_sparse(self, column: Any, order: Int64, bounds: Int64) -> Sparse:
+        there = self._taken(is_there(column), order).view(bool)
+        at = np.flatnonzero(there)
+        return Sparse(there, self._taken(fixed_values(column), order.take(at)), np.searchsorted(at, bounds))
 
     def _taken_codes(self, name: str, column: Any, order: Int64) -> tuple[NDArray[Any], Tally]:
         """Give the provisional codes of an Arrow dictionary array, and how often each occurs."""
-        codes = column.indices.fill_null(-1).to_numpy()
         table = self.words_of(name).codes(column.dictionary)
-        counts = np.bincount(np.add(codes, 1, dtype=np.intp), minlength=len(table) + 1)[1:]
-        narrow: NDArray[Any] = np.append(table, np.int32(-1)).astype(_narrowest(table))
-        room = self._slabs.room(len(codes), narrow.dtype)
-        return narrow.take(codes.take(order), out=room, mode="wrap"), (table, counts)
+        places = self._scratch.room("places", len(order), np.intp)  # as NumPy wants them: to cast anew is to allocate
+        np.add(fixed_values(column.indices), 1, out=places)
+        if column.null_count:
+            places *= is_there(column.indices)
+        counts = np.bincount(places, minlength=len(table) + 1)[1:]
+        narrow: NDArray[Any] = np.append(np.int32(-1), table).astype(_narrowest(table))
+        codes = narrow.take(places, out=self._scratch.room("codes", len(order), narrow.dtype), mode="clip")
+        return self._taken(codes, order), (table, counts)
 
     def words_of(self, name: str) -> Words:
         """Give the texts of a column."""
@@ -252,7 +322,7 @@ class Shuffle:
         with self._lock:
             new = words.texts[len(self._part_of_code) :]
             self._part_of_code = np.concatenate([self._part_of_code, parts_of_texts(new, self.n_parts)])
-            part: Parts = self._part_of_code[codes][ids.indices.to_numpy()]
+            part: Parts = self._part_of_code[codes][fixed_values(ids.indices)]
         return part
 
     def add(self, chunk: Chunk) -> None:
@@ -315,7 +385,7 @@ class Shuffle:
                 continue
             for part, path in enumerate(self._files()):
                 pieces = [_piece(chunk, part) for chunk in alike]
-                names = dict.fromkeys(name for piece in pieces for name in piece.columns)
+                names = dict.fromkeys(name for chunk in alike for name in chunk.columns)
                 n = sum(piece.n for piece in pieces)
                 columns = {name: join_pieces(pieces, name, np.empty(n, _widest(pieces, name))) for name in names}
                 with path.open("ab") as file:
@@ -337,8 +407,10 @@ class Shuffle:
         spilled = []
         with self._files()[part].open("rb") as file:
             while record := read_arrays(file):
-                columns = {name.rpartition(":")[0]: values for name, values in record.items()}
-                spilled.append(Piece(columns, next(iter(record)).endswith(":1")))
+                columns: dict[str, Column] = {name.rpartition(":")[0]: values for name, values in record.items()}
+                n = len(columns["timestamp"])
+                chunk = Chunk((), np.array([0, n]), columns, {}, next(iter(record)).endswith(":1"))
+                spilled.append(Piece(chunk, 0, 0, n))
         return [*spilled, *held]
 
     def clear(self) -> None:
@@ -372,12 +444,34 @@ class Shuffle:
         return np.flatnonzero(self.counts(name)).astype(np.int32)
 
 
+def fixed_values(column: Any, dtype: Any = None) -> NDArray[Any]:
+    """Give the values of an Arrow array of numbers as they lie in memory, whatever stands where one is missing.
+
+    Arrow's own ways, ``to_numpy`` and ``fill_null``, import pandas and all of Arrow's functions first, which takes a
+    third of a second.
+    """
+    name = str(column.type)
+    values: NDArray[Any] = np.frombuffer(column.buffers()[1], dtype or _NUMPY_NAMES.get(name, name))
+    return values[column.offset : column.offset + len(column)]
+
+
 def float_values(column: Any) -> NDArray[np.float64]:
-    """Give the values of an Arrow array of float64, whatever stands where one is missing."""
-    return np.frombuffer(column.buffers()[1], np.float64)[column.offset : column.offset + len(column)]
+    """Give the values of an Arrow array of numbers as float64, NaN where one is missing."""
+    values = fixed_values(column).astype(np.float64)
+    if column.null_count:
+        values[is_there(column) == 0] = np.nan
+    return values
 
 
-def _is_there(column: Any) -> NDArray[np.uint8]:
+def _narrow(ids: Int64) -> NDArray[Any]:
+    """Give ids in half the memory where all are small enough."""
+    reach = np.iinfo(np.int32)
+    fits = not len(ids) or (ids.min() >= reach.min and ids.max() <= reach.max)
+    return ids.astype(np.int32) if fits else ids
+
+
+def is_there(column: Any) -> NDArray[np.uint8]:
+    """Give 1 where an Arrow array that lacks some values has one, else 0."""
     bits = np.frombuffer(column.buffers()[0], np.uint8)
     return np.unpackbits(bits, count=column.offset + len(column), bitorder="little")[column.offset :]
 
@@ -402,12 +496,13 @@ def _narrowest(codes: Int32) -> type:
 
 
 def _widest(pieces: list[Piece], name: str) -> Any:
-    return np.result_type(*(piece.columns[name].dtype for piece in pieces if name in piece.columns))
+    columns = (piece.chunk.columns.get(name) for piece in pieces)
+    return np.result_type(*(column.dtype for column in columns if column is not None))
 
 
-def parts_of_integers(ids: Int64, n_parts: int) -> Parts:
-    """Say to which part each customer belongs."""
-    mixed = ids.view(np.uint64) * _MIX
+def parts_of_integers(ids: Int64, n_parts: int, room: NDArray[np.uint64] | None = None) -> Parts:
+    """Say to which part each customer belongs; ``room`` is memory to work in."""
+    mixed = np.multiply(ids.view(np.uint64), _MIX, out=room)
     mixed >>= np.uint64(32)
     mixed *= np.uint64(n_parts)
     mixed >>= np.uint64(32)  # the high bits, scaled to the number of parts: quicker than a remainder
@@ -440,15 +535,22 @@ def is_plain_integer(text: str) -> bool:
 
 def join_pieces(pieces: list[Piece], name: str, out: NDArray[Any]) -> NDArray[Any]:
     """Join a column of some pieces; missing where a piece lacks it."""
-    dtype = out.dtype
-    missing = np.nan if dtype == np.float64 else MISSING if dtype == np.int64 else -1
-    parts = [piece.columns[name] if name in piece.columns else np.full(piece.n, missing, dtype) for piece in pieces]
-    return np.concatenate([np.empty(0, dtype), *parts], out=out)
+    missing = np.nan if out.dtype == np.float64 else MISSING if out.dtype == np.int64 else -1
+    found = ((piece, piece.column(name)) for piece in pieces)
+    parts = [np.full(piece.n, missing, out.dtype) if column is None else column for piece, column in found]
+    dense = [part for part in parts if not isinstance(part, Sparse)]
+    if len(dense) == len(parts):
+        return np.concatenate([np.empty(0, out.dtype), *dense], out=out)
+    there = np.concatenate([part.there if isinstance(part, Sparse) else np.ones(len(part), bool) for part in parts])
+    out.fill(np.nan)
+    # at whole numbers: several times quicker than by truth values
+    out[np.flatnonzero(there)] = np.concatenate([part.values if isinstance(part, Sparse) else part for part in parts])
+    return out
 
 
 def _piece(chunk: Chunk, part: int) -> Piece:
-    low, high = chunk.bounds[part], chunk.bounds[part + 1]
-    return Piece({name: values[low:high] for name, values in chunk.columns.items()}, chunk.text_ids)
+    low, high = chunk.bounds[part : part + 2].tolist()
+    return Piece(chunk, part, low, high)
 
 
 def write_arrays(file: Any, arrays: Mapping[str, NDArray[Any]]) -> None:

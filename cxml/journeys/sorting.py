@@ -7,7 +7,9 @@ time, in which others read files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,9 +93,22 @@ def move_runs(values: NDArray[Any], starts: Int64, place: Int64, out: NDArray[An
 
 def warm_up() -> None:
     """Load Numba and the compiled loops, which takes some tenths of a second the first time in a process."""
-    _load_numba_without_scipy()
-    two = np.array([1, 0])
-    total_order(two, two, [])
+    with uncollected():
+        _load_numba_without_scipy()
+        two = np.array([1, 0])
+        total_order(two, two, [])
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Do not look for garbage among what is being loaded, again and again: it stays."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _load_numba_without_scipy() -> None:

@@ -91,3 +91,27 @@ assert "scipy.linalg" in sys.modules and product.tolist() == [[1.0, 0.0], [0.0, 
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
+
+
+def test_reading_clean_parquet_needs_no_pandas(tmp_path):
+    """Arrow's ``to_numpy`` imports it: a third of the time that ten million events take."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = {
+        "customer_id": [7, 7, 8],
+        "timestamp": pa.array([1_700_000_000_000_000 + i for i in range(3)], pa.timestamp("us", "UTC")),
+        "touchpoint": ["call", "answer", "call"],
+        "channel": ["web", None, "app"],
+        "value": [1.0, None, 2.5],
+        "duration": pa.array([None, 3, 5], pa.int32()),
+        "score": [None, 9.0, None],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "events.parquet")
+    read = f"read_journeys({str(tmp_path / 'events.parquet')!r}, survey='answer', score_scale=(0, 10))"
+    fit = "learn_plan(log, Choice(('30d',)))"
+    before, after = loaded_by(
+        "import cxml",
+        f"from cxml import read_journeys; log = {read}; from cxml.features.learn import Choice, learn_plan; {fit}",
+    )
+    assert (after - before) & {"pandas", "duckdb", "sklearn", "lightgbm", "matplotlib", "mlflow"} == set()

@@ -497,3 +497,39 @@ def test_a_measure_or_attribute_that_no_source_has_is_refused(key, tmp_path):
     assert read_journeys([tmp_path / "a.parquet", tmp_path / "b.csv"], **{key: [known]}).n_events == 6
     with pytest.raises(ConfigError, match=rf"journeys.{key}: no source has a column 'lenght'. Correct it, say which"):
         read_journeys([tmp_path / "a.parquet", tmp_path / "b.csv"], **{key: ["lenght"]})
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "int32", "int16"])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.6, 1.0])
+def test_numbers_that_are_mostly_missing_are_read_as_all_others_are(tmp_path, kind, share):
+    rng = np.random.default_rng(3)
+    frame = clean_frame()
+    gone = rng.random(len(frame)) >= share
+    numbers = rng.integers(-300, 300, len(frame)).astype(kind)
+    frame = frame.assign(value=pd.array(numbers, dtype=kind.capitalize() if kind.startswith("f") else "Int" + kind[3:]))
+    frame.loc[gone, "value"] = pd.NA
+    frame.loc[np.arange(len(frame)) < 100, "value"] = 7  # a row group that lacks none beside some that do
+    frame.to_parquet(tmp_path / "events.parquet", row_group_size=100)
+    frame.drop(columns="value").head(50).to_parquet(tmp_path / "fewer.parquet")
+    keys = {"score_scale": (0, 10), "survey": "survey", "timezone": "UTC"}
+    quick, thorough = (read_journeys(tmp_path / "*.parquet", where=where, **keys) for where in (None, "true"))
+    assert quick.digest == thorough.digest
+    counted = int(np.isfinite(quick.block.measures["value"]).sum())
+    assert counted == int(frame["value"].notna().sum())
+
+
+def test_an_infinite_number_in_half_precision_is_refused_too(tmp_path):
+    frame = clean_frame().astype({"value": "float32"})
+    frame.loc[3, "value"] = np.inf
+    quick, thorough = read_both_ways(frame, tmp_path)
+    assert quick.quality.reasons == thorough.quality.reasons == {"value not finite": 1}
+
+
+def test_ids_beyond_32_bits_are_kept_whole(tmp_path):
+    frame = clean_frame()
+    frame["customer_id"] = frame["customer_id"].astype("category").cat.codes.astype("int64") + 2**33
+    frame.loc[0, "customer_id"] = -(2**40)
+    quick, thorough = read_both_ways(frame, tmp_path)
+    assert quick.digest == thorough.digest
+    assert quick.block.customers[0] == -(2**40)
+    assert (quick.block.customers[1:] >= 2**33).all()
