@@ -13,6 +13,8 @@ from cxml.models.likelihood import Intervals, cut_point_step, first_cut_points, 
 
 Float64 = NDArray[np.float64]
 Rows = tuple[NDArray[Any], Intervals]
+#: LightGBM's binned rows: those to grow trees on, and later ones.
+Binned = tuple[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Boosted:
     losses : list of float
         Loss on the held-out rows after every round.
     gain : float64 array of shape (n_features,)
+    binned : (Dataset, Dataset or None)
+        The rows as LightGBM holds them, for whoever grows more trees on them.
     """
 
     text: str
@@ -36,6 +40,7 @@ class Boosted:
     best_round: int
     losses: list[float]
     gain: Float64
+    binned: Binned
 
 
 def boost(
@@ -70,7 +75,8 @@ def boost(
     matrix, outcomes = train
     rounds = _Rounds(outcomes, None if held_out is None else held_out[1])
     try:
-        booster = _booster(parameters, matrix, None if held_out is None else held_out[0], categorical)
+        binned = bin_rows(parameters, matrix, None if held_out is None else held_out[0], categorical)
+        booster = _booster(parameters, binned)
         best = rounds.run(booster, n_rounds, patience)
     except LightGBMError as error:
         if "num_features()" in str(error):
@@ -83,18 +89,41 @@ def boost(
     # what follows the trees names the number of threads and more: no part of the model
     text = text[: text.index("\nend of trees")] + "\nend of trees\n"
     gain = np.asarray(booster.feature_importance("gain", iteration=best), np.float64)
-    return Boosted(text, rounds.history[best - 1], best, rounds.losses, gain)
+    return Boosted(text, rounds.history[best - 1], best, rounds.losses, gain, binned)
 
 
-def _booster(
-    parameters: dict[str, Any], matrix: NDArray[Any], eval_matrix: NDArray[Any] | None, categorical: list[int]
-) -> Any:
+def bin_rows(
+    parameters: dict[str, Any], matrix: NDArray[Any], later: NDArray[Any] | None, categorical: list[int]
+) -> Binned:
+    """Bin rows as LightGBM wants them; a quarter of the time that a model of ten thousand rows takes.
+
+    Parameters
+    ----------
+    parameters : dict
+        LightGBM's.
+    matrix : float array of shape (n, n_features)
+    later : float array of shape (n_later, n_features), optional
+        Gets the same bins.
+    categorical : list of int
+        Columns that hold codes.
+
+    Returns
+    -------
+    (Dataset, Dataset or None)
+    """
     import lightgbm
 
-    train = lightgbm.Dataset(matrix, categorical_feature=categorical, params=parameters)
-    booster = lightgbm.Booster(parameters, train)
-    if eval_matrix is not None:
-        booster.add_valid(lightgbm.Dataset(eval_matrix, reference=train, params=parameters), "held out")
+    common: dict[str, Any] = {"categorical_feature": categorical, "params": parameters}
+    train = lightgbm.Dataset(matrix, **common)
+    return train, None if later is None else lightgbm.Dataset(later, reference=train, **common)
+
+
+def _booster(parameters: dict[str, Any], binned: Binned) -> Any:
+    import lightgbm
+
+    booster = lightgbm.Booster(parameters, binned[0])
+    if binned[1] is not None:
+        booster.add_valid(binned[1], "held out")
     return booster
 
 

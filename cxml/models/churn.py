@@ -161,21 +161,20 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         duration, observed = _columns(y)
         demand_outcomes(y, self.kind, self.horizons)
         boosting = CumulativeLinkBoosting(**parameters_of(self) | {"n_classes": len(horizons) + 1})
+        corrected = bool(self.corrections) and eval_set is not None
         boosting.fit(
             X,
             np.column_stack(churn_intervals(duration, observed, horizons)),
             eval_set=None if eval_set is None else (eval_set[0], _intervals(eval_set[1], horizons)),
             sample_weight=sample_weight,
             categorical_feature=categorical_feature,
+            keep_rows=corrected,
         )
-        if self.corrections and eval_set is not None:
-            train = _known(X, y, horizons, sample_weight)
-            boosting.correct(
-                train, _known(*eval_set, horizons), always=self.corrections is True,
-                categorical_feature=categorical_feature,
-            )  # fmt: skip
+        if corrected and eval_set is not None:
+            rows = _known(y, horizons, sample_weight), _known(eval_set[1], horizons)
+            boosting.correct(*rows, always=self.corrections is True)
         if self.calibrate and calibration_set is not None:
-            boosting.calibrate(*_known(*calibration_set, horizons), segments=self.calibrate_by)
+            boosting.calibrate(calibration_set[0], *_known(calibration_set[1], horizons), segments=self.calibrate_by)
         if self.reasons is not None:
             self._part((X, y), calibration_set, boosting, categorical_feature)
         self.boosting_, self.predictor_, self.horizons_days_ = boosting, boosting.predictor_, horizons
@@ -300,13 +299,13 @@ def _columns(y: Any) -> tuple[Float64, Float64]:
     return values[:, 0], values[:, 1]
 
 
-def _known(X: Any, y: Any, horizons: Sequence[float], sample_weight: Any = None) -> tuple[Any, Float64, Float64]:
-    """Rows with what is known at each horizon, and weights that make up for those lost from sight."""
+def _known(y: Any, horizons: Sequence[float], sample_weight: Any = None) -> tuple[Float64, Float64]:
+    """Say what is known at each horizon, and weigh rows so as to make up for those lost from sight."""
     duration, observed = _columns(y)
     weight = censoring_weights(duration, observed, horizons)
     if sample_weight is not None:
         weight = weight * np.asarray(sample_weight, float)[:, None]
-    return X, churn_known(duration, observed, horizons, "event"), weight
+    return churn_known(duration, observed, horizons, "event"), weight
 
 
 def _intervals(y: Any, horizons: Sequence[float]) -> NDArray[np.int32]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +123,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         eval_set: tuple[Any, Any] | None = None,
         sample_weight: Any = None,
         categorical_feature: str | Sequence[str | int] = "auto",
+        keep_rows: bool = False,
     ) -> CumulativeLinkBoosting:
         """Grow the trees.
 
@@ -138,6 +139,8 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             Non-negative.
         categorical_feature : "auto" or list of names or positions
             Further columns whose values are category codes.
+        keep_rows : bool
+            Keep the rows, as LightGBM holds them, until `correct` has grown more trees on them.
 
         Returns
         -------
@@ -150,16 +153,19 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """
         self._check_parameters()
         columns = Columns.of(X)
-        matrix, outcomes = self._informative(columns.matrix(X), y, sample_weight, self._n_cuts(y))
-        _demand_variety(outcomes)
-        held_out = None
+        grown = self._informative(columns.matrix(X), y, sample_weight, self._n_cuts(y))
+        _demand_variety(grown.outcomes)
+        later = None
         if eval_set is not None:
-            held_out = self._informative(columns.matrix(eval_set[0]), eval_set[1], None, outcomes.n_cuts)
+            later = self._informative(columns.matrix(eval_set[0]), eval_set[1], None, grown.outcomes.n_cuts)
         boosted = boost(
-            self._lightgbm_parameters(len(matrix)), self._rounds(held_out is not None), (matrix, outcomes), held_out,
+            self._lightgbm_parameters(len(grown.matrix)), self._rounds(later is not None),
+            (grown.matrix, grown.outcomes), None if later is None else (later.matrix, later.outcomes),
             columns.categorical(categorical_feature), self.early_stopping_rounds,
         )  # fmt: skip
         self._keep(boosted, columns)
+        if keep_rows and later is not None:
+            self._kept = (boosted.binned, grown, later)
         return self
 
     def _keep(self, boosted: Boosted, columns: Columns) -> None:
@@ -178,12 +184,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             self.feature_names_in_ = np.array(columns.names, dtype=object)
 
     def correct(
-        self,
-        train: tuple[Any, Any, Any],
-        held_out: tuple[Any, Any, Any],
-        *,
-        always: bool = False,
-        categorical_feature: str | Sequence[str | int] = "auto",
+        self, train: tuple[Any, Any], held_out: tuple[Any, Any], *, always: bool = False
     ) -> CumulativeLinkBoosting:
         """Grow a few trees for each threshold alone, where they pay; see `cxml.models.corrections`.
 
@@ -191,33 +192,30 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
 
         Parameters
         ----------
-        train, held_out : (X, outcome, weight)
-            As in `calibrate`; the rows the trees were grown on, and later ones, which say when to stop.
+        train, held_out : (outcome, weight), arrays of shape (n, K)
+            Of the rows of ``X`` and of ``eval_set`` that `fit` had, and was told to keep: 1 where Y <= k, 0 where not,
+            NaN where unknown; and how much each counts.
         always : bool
             Keep them even where the held-out loss does not clearly fall.
-        categorical_feature
-            As in `fit`.
 
         Returns
         -------
         self
         """
-        rows = [self._residual(*part) for part in (train, held_out)]
-        texts = grow_corrections(
-            rows[0], rows[1], self._lightgbm_parameters(len(rows[0].matrix)),
-            self.columns_.categorical(categorical_feature), always=always,
-        )  # fmt: skip
+        check_is_fitted(self, "_kept")
+        binned, grown, later = self._kept
+        del self._kept
+        rows = [self._residual(rows, *known) for rows, known in ((grown, train), (later, held_out))]
+        parameters = self._lightgbm_parameters(len(grown.matrix))
+        texts = grow_corrections(rows[0], rows[1], parameters, binned, always=always)
         corrections = tuple(None if text is None else TreeEnsemble.from_text(text) for text in texts)
         self.predictor_ = replace(self.predictor_, corrections=corrections if any(corrections) else ())
         return self
 
-    def _residual(self, X: Any, outcome: Any, weight: Any) -> Residual:
-        check_is_fitted(self, "predictor_")
-        matrix = self.columns_.matrix(X)
-        margins = np.subtract.outer(-self.predictor_.latent(matrix, _threads(self.n_jobs)), -self.cut_points_)
-        weights = np.ones(margins.shape) if weight is None else np.asarray(weight, float)
-        weights = np.broadcast_to(weights[:, None] if weights.ndim == 1 else weights, margins.shape)
-        return Residual(matrix, margins, np.asarray(outcome, float), weights)
+    def _residual(self, rows: _Telling, outcome: Any, weight: Any) -> Residual:
+        latent = self.predictor_.latent(rows.matrix, _threads(self.n_jobs))
+        margins = np.subtract.outer(-latent, -self.cut_points_)
+        return Residual(rows.matrix, margins, *(np.asarray(values, float)[rows.which] for values in (outcome, weight)))
 
     def calibrate(
         self, X: Any, outcome: Any, weight: Any = None, *, segments: str | int | None = None
@@ -278,8 +276,8 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the mean log-likelihood of the trees' own distribution, before calibration; higher is better."""
         check_is_fitted(self, "predictor_")
-        matrix, outcomes = self._informative(self.columns_.matrix(X), y, sample_weight, len(self.cut_points_))
-        return -mean_loss(self.predictor_.latent(matrix, _threads(self.n_jobs)), outcomes, self.cut_points_)
+        rows = self._informative(self.columns_.matrix(X), y, sample_weight, len(self.cut_points_))
+        return -mean_loss(self.predictor_.latent(rows.matrix, _threads(self.n_jobs)), rows.outcomes, self.cut_points_)
 
     def _check_parameters(self) -> None:
         positive = ("n_estimators", "learning_rate", "min_child_samples", "max_bin", "early_stopping_rounds")
@@ -300,7 +298,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             return self.n_classes - 1
         return max(1, int(np.max(np.asarray(y), initial=0)))
 
-    def _informative(self, matrix: NDArray[Any], y: Any, weight: Any, n_cuts: int) -> tuple[NDArray[Any], Intervals]:
+    def _informative(self, matrix: NDArray[Any], y: Any, weight: Any, n_cuts: int) -> _Telling:
         """Return the rows that tell something, with weights of mean 1."""
         lower, upper = _bounds(y, n_cuts)
         weights = np.ones(len(lower)) if weight is None else np.asarray(weight, float)
@@ -317,7 +315,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             )
         kept = weights[tells]
         rows = matrix if tells.all() else matrix[tells]
-        return rows, Intervals(lower[tells], upper[tells], kept / kept.mean(), n_cuts)
+        return _Telling(rows, Intervals(lower[tells], upper[tells], kept / kept.mean(), n_cuts), tells)
 
     def _rounds(self, can_stop: bool) -> int:
         if self.n_estimators is not None:
@@ -338,6 +336,14 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             "deterministic": True, "force_row_wise": True, "feature_pre_filter": False, "metric": "None",
             "objective": "none", "verbosity": -1,
         }  # fmt: skip
+
+
+class _Telling(NamedTuple):
+    """Rows that tell something of their class, and which of all they are."""
+
+    matrix: NDArray[Any]
+    outcomes: Intervals
+    which: NDArray[np.bool_]
 
 
 def _bounds(y: Any, n_cuts: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
