@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow check bench bench-features bench-quality bench-models bench-rivals bench-families bench-nps bench-truth docs notebooks models clean
+.PHONY: help demo test test-slow check bench bench-features bench-batch bench-quality bench-models bench-rivals bench-families bench-nps bench-truth bench-serve bench-spark docs notebooks models clean
 
 PYTHON ?= python3
 comma := ,
@@ -65,6 +65,9 @@ bench: bench-features bench-quality ## Measure everything anew
 bench-features: .venv/.dev ## Measure the speed of features beside DuckDB and Polars
 	$(BIN)/python benchmarks/features.py $(ARGS)
 
+bench-batch: .venv/.dev ## Measure the nightly batch beside its features, and beside pandas with LightGBM
+	$(BIN)/python benchmarks/batch.py $(ARGS)
+
 bench-rivals: .venv/.dev ## Measure features beside Featuretools, getML and tsfresh, each in an environment of its own
 	$(BIN)/python benchmarks/rivals.py $(ARGS)
 
@@ -82,6 +85,12 @@ bench-truth: .venv/.dev ## Measure churn probabilities against the simulator's t
 
 bench-nps: .venv/.dev ## Measure expected NPS against the simulator's truth, world by world
 	$(BIN)/python benchmarks/nps_truth.py $(ARGS)
+
+bench-serve: .venv/.dev ## Measure scoring one journey: in the process, kept warm, by MLflow's pyfunc and over HTTP
+	$(BIN)/python benchmarks/serve.py $(ARGS)
+
+bench-spark: .venv/.dev ## Measure scoring on Spark beside one machine
+	$(BIN)/python benchmarks/spark.py $(ARGS)
 
 docs: .venv/.dev ## Write the reference of the commands and of the project file to out/docs
 	mkdir -p out/docs

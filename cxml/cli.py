@@ -8,9 +8,9 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -42,6 +42,26 @@ AsOfOption = Annotated[
     typer.Option(metavar="DATE", help="Stamps after this are errors of the feed. Default: now.", show_default=False),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Default: all cores.", show_default=False)]
+EngineOption = Annotated[
+    Literal["local", "spark"], typer.Option(help="Where to compute: on this machine, or on Spark (docs/spark.md).")
+]
+MasterOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="With --engine spark: where Spark runs. Default: what spark-submit says, else local[*].",
+        show_default=False,
+    ),
+]
+EventsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TABLE",
+        help="With --engine spark: a table of Spark's to read instead of the sources; its columns are called as in the "
+        "first of them.",
+        show_default=False,
+    ),
+]
 
 
 def _open(config: Path, as_of: str | None = None) -> Project:
@@ -55,6 +75,14 @@ def _open(config: Path, as_of: str | None = None) -> Project:
     except ValueError as error:
         raise ConfigError(f"--as-of: {error}") from None
     return Project.from_file(config, as_of=moment)
+
+
+def _refuse_options(engine: str, only_here: Mapping[str, Any], only_spark: Mapping[str, Any]) -> None:
+    """Refuse options that another engine has."""
+    for name, value in (only_here if engine == "spark" else only_spark).items():
+        if value not in (None, False):
+            other = "is for one machine; Spark has no use for it" if engine == "spark" else "needs --engine spark"
+            raise ConfigError(f"{name} {other}. Leave it out, or change --engine.")
 
 
 def _print_json(result: Any) -> None:
@@ -183,7 +211,12 @@ def define_churn(
 def features(
     config: ConfigArgument,
     cutoff: Annotated[list[str], typer.Option(metavar="DATE", help="Repeat for several.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Parquet or CSV file to write.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE", help="Parquet or CSV file to write; with --engine spark also a folder, which workers write."
+        ),
+    ],
     model: Annotated[
         str | None,
         typer.Option(
@@ -193,6 +226,9 @@ def features(
             show_default=False,
         ),
     ] = None,
+    engine: EngineOption = "local",
+    master: MasterOption = None,
+    events: EventsOption = None,
     as_of: AsOfOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -201,8 +237,17 @@ def features(
 
     Example: `cxml features telecom.yaml --cutoff 2024-10-01 --out features.parquet`
     """
+    _refuse_options(engine, {}, {"--master": master, "--events": events})
     voice = Voice(quiet)
-    n_rows, names = _open(config, as_of).write_features(cutoff, out, model=model, progress=voice)
+    project = _open(config, as_of)
+    if engine == "local":
+        n_rows, names = project.write_features(cutoff, out, model=model, progress=voice)
+    elif model is None:
+        raise ConfigError("--engine spark computes the features of a model: name one with --model")
+    else:
+        n_rows, names = project.write_features_on_spark(
+            cutoff, out, model=model, events=events, master=master, progress=voice
+        )
     if as_json:
         _print_json({"out": str(out), "rows": n_rows, "features": names})
     else:
@@ -373,11 +418,24 @@ def _show_curves(voice: Voice, curves: Sequence[Any], plot: Path | None, as_json
         voice.result(f"written: {plot}")
 
 
+TableOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Table of the database, or SCHEMA.TABLE.", show_default=False),
+]
+
+
 @app.command()
 def score(
     config: ConfigArgument,
     model: Annotated[str, typer.Option(metavar="REF", help="Folder, runs:/ID/model or models:/NAME@ALIAS.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Parquet or CSV file to write.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|URL",
+            help="Parquet or CSV file to write, or a database (postgresql://user:${PASSWORD}@host/name) with --table; "
+            "with --engine spark also a folder, which workers write.",
+        ),
+    ],
     cutoff: Annotated[
         str | None,
         typer.Option(
@@ -387,23 +445,105 @@ def score(
             show_default=False,
         ),
     ] = None,
+    table: TableOption = None,
     reasons: Annotated[int, typer.Option(min=0, max=10, help="Reasons a customer; 0 is fastest.")] = 3,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Score only this share of the customers, such as 2/5, into a file of its own; cxml merge puts the "
+            "shards together.",
+            show_default=False,
+        ),
+    ] = None,
+    only_changed: Annotated[
+        bool,
+        typer.Option(
+            "--only-changed",
+            help="Write only rows that differ from those of --since, with a column change: new, changed or gone. "
+            "Everyone is scored all the same, as windows move with the cutoff; what is saved is what is sent on.",
+        ),
+    ] = False,
+    since: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Parquet file of an earlier run, for --only-changed.", show_default=False),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew, also where a job that was killed left finished parts.")
+    ] = False,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="About how much memory the journeys may take, such as 2GB. Default: journeys.memory_limit.",
+            show_default=False,
+        ),
+    ] = None,
     threads: ThreadsOption = None,
+    engine: EngineOption = "local",
+    master: MasterOption = None,
+    events: EventsOption = None,
     as_of: AsOfOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Score every customer known before the cutoff who has not left.
 
+    Goes part by part. Should the job be killed, the same line goes on where it was, from the parts that lie beside the
+    output until it is done. The output is written whole or not at all; a database gets all rows in one transaction,
+    each customer and cutoff once. Exit code 3: the data are refused, also for more bad rows than
+    `journeys.max_quarantined` allows.
+
     Example: `cxml score telecom.yaml --model models/telecom --cutoff 2024-12-31 --out scores.parquet`
     """
+    if only_changed != (since is not None):
+        raise ConfigError("--only-changed and --since RUN go together: name the scores of the earlier run")
+    here = {"--shard": shard, "--fresh": fresh, "--memory-limit": memory_limit, "--threads": threads, "--since": since}
+    _refuse_options(engine, here, {"--master": master, "--events": events})
     voice = Voice(quiet)
-    result = _open(config, as_of).score(model, cutoff=cutoff, out=out, reasons=reasons, threads=threads, progress=voice)
+    project = _open(config, as_of)
+    if engine == "spark":
+        result = project.score_on_spark(
+            model, cutoff=cutoff, out=out, table=table, events=events, reasons=reasons, master=master, progress=voice
+        )
+    else:
+        result = project.score(
+            model, cutoff=cutoff, out=out, table=table, reasons=reasons, shard=shard, since=since, fresh=fresh,
+            memory_limit=memory_limit, threads=threads, progress=voice,
+        )  # fmt: skip
     if as_json:
         _print_json(result.to_dict())
     else:
         for line in result.lines():
             voice.result(line)
+
+
+@app.command()
+def merge(
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="Parquet or CSV file to write, or a database, as for cxml score.")
+    ],
+    shards: Annotated[list[Path], typer.Argument(metavar="SHARD...", help="All the files of cxml score --shard I/N.")],
+    table: TableOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Put the shards of a batch together: the very file that one job for all customers writes.
+
+    Refuses shards of different journeys, models, cutoffs or options, and tells which are missing.
+
+    Example: `cxml merge scores.parquet shard-1.parquet shard-2.parquet`
+    """
+    from cxml.scoring.night import Destination, merge_shards
+
+    voice = Voice(quiet)
+    destination = Destination.of(out, table)
+    summary = merge_shards(destination, shards, voice)
+    if as_json:
+        _print_json({"out": str(destination), "shards": len(shards), **summary.to_dict()})
+        return
+    for line in (f"{summary.n:,} customers of {len(shards)} shards", *summary.lines(), f"scores: {destination}"):
+        voice.result(line)
 
 
 @app.command()

@@ -15,13 +15,16 @@ from cxml.errors import ConfigError
 
 
 @contextmanager
-def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+def write_aside(path: str | os.PathLike[str], *, within: Path | None = None) -> Iterator[Path]:
     """Give a temporary path beside ``path`` and rename it over ``path`` when the block succeeds.
 
     Parameters
     ----------
     path : path
         The file to be written; its folder is made when missing.
+    within : Path, optional
+        Folder for the temporary file, on the same disk; default: that of ``path``. What a killed process leaves in
+        a folder of its own is deleted with it.
 
     Yields
     ------
@@ -50,6 +53,7 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     if target.exists() and not target.is_file():  # a rename would put a file where a device was
         raise _unwritable(path, "it is a device or a pipe, not a file")
     aside = _aside(target)
+    aside = aside if within is None else within / aside.name
     with _explained(path, aside):
         try:
             yield aside

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxml.config import ProjectConfig, expand, load_config, resolve_path
+from cxml.config import BytesField, ProjectConfig, expand, load_config, resolve_path
 from cxml.errors import ConfigError, DataError
 from cxml.files import refuse_to_replace, refuse_unknown_ending, write_aside
 from cxml.progress import SILENT, Progress
-from cxml.times import DAY_US, Duration, format_instant, parse_instant
+from cxml.times import DAY_US, Duration, parse_instant
 
 if TYPE_CHECKING:
     import pandas
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from cxml.journeys.log import JourneyLog
     from cxml.journeys.quality import QualityReport
     from cxml.models.store import SavedModel
+    from cxml.scoring.night import Destination
+    from cxml.scoring.output import Summary
     from cxml.training.backtest import Backtest
     from cxml.training.curves import HistoryCurve, LearningCurve
     from cxml.training.learn import Trained
@@ -490,11 +492,19 @@ class Project:
         *,
         cutoff: Any = None,
         out: str | os.PathLike[str] | None = None,
+        table: str | None = None,
         reasons: int = 3,
+        shard: str | None = None,
+        since: str | os.PathLike[str] | None = None,
+        fresh: bool = False,
+        memory_limit: str | int | None = None,
         threads: int | None = None,
         progress: Progress = SILENT,
     ) -> ScoreResult:
         """Score every customer known before the cutoff who has not left.
+
+        With ``out`` it goes part by part: finished parts lie beside ``out`` until it is done, and a job that was
+        killed goes on with what is left.
 
         Parameters
         ----------
@@ -503,10 +513,20 @@ class Project:
         cutoff : date, optional
             Only events before it count. Default: ``snapshots.end``, else just after the last event; where the
             project has surveys and no churn, the moment each customer was last asked.
-        out : path, optional
-            Parquet or CSV file to write.
+        out : path or str, optional
+            Parquet or CSV file to write, or the URL of a PostgreSQL database. Default: scores stay in memory.
+        table : str, optional
+            Of the database; see `cxml.scoring.database.upsert`.
         reasons : int
             How many reasons a customer; 0 is fastest.
+        shard : str, optional
+            ``"2/5"``: score only this share of the customers; `merge_scores` puts the shards together.
+        since : path, optional
+            Parquet file of an earlier run: write only what is different; see `cxml.scoring.changes.changes_since`.
+        fresh : bool
+            Take over no parts of a job that was killed.
+        memory_limit : str, optional
+            Instead of ``journeys.memory_limit``, where the journeys have not been read yet.
         threads : int, optional
             Default: all cores.
         progress : Progress
@@ -515,19 +535,133 @@ class Project:
         -------
         ScoreResult
         """
-        from cxml.scoring.batch import score_log, write_scores
+        from cxml.scoring.batch import Question, score_log
+        from cxml.scoring.night import Destination, refuse_together, score_to
+        from cxml.scoring.output import Summary
+        from cxml.scoring.shards import Shard
 
-        refuse_unknown_ending(out)
+        share = None if shard is None else Shard.parse(shard)
+        destination = None if out is None else Destination.of(out, table)
+        earlier = None if since is None else Path(since)
+        if destination is not None:
+            refuse_together(destination, share, earlier)
+        elif earlier is not None or table is not None:
+            raise ConfigError("'since' and 'table' are for scores that are written: say where with 'out'")
+        if memory_limit is not None and self._log is None:
+            self.config = _with_memory_limit(self.config, memory_limit)
         loaded = self._model(model)
         log = self.read(progress=progress)
         moment, why = self._moment(log) if cutoff is None else (_instant(cutoff, "--cutoff"), "as asked")
-        table = score_log(
-            loaded, log, moment, churn=self.config.churn, leavers=self.leavers(), reasons=reasons, threads=threads,
-            progress=progress,
-        )  # fmt: skip
-        if out is not None:
-            write_scores(table, out)
-        return ScoreResult(table, None if out is None else Path(out), log.quality, why)
+        question = Question(loaded, moment, self.config.churn, self.leavers(), reasons, share)
+        if destination is None:
+            scores = score_log(
+                loaded, log, moment, churn=question.churn, leavers=question.leavers, reasons=reasons, shard=share,
+                threads=threads, progress=progress,
+            )  # fmt: skip
+            return ScoreResult(Summary().add(scores), None, log.quality, why, scores)
+        summary = score_to(
+            question, log, destination, home=self.out, since=earlier, fresh=fresh, threads=threads, progress=progress
+        )
+        return ScoreResult(summary, destination, log.quality, why)
+
+    def score_on_spark(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        cutoff: Any = None,
+        out: str | os.PathLike[str] | None = None,
+        table: str | None = None,
+        events: Any = None,
+        reasons: int = 3,
+        master: str | None = None,
+        partitions: int | None = None,
+        progress: Progress = SILENT,
+    ) -> ScoreResult:
+        """Score as `score` does, on Spark: the same bits, see docs/spark.md.
+
+        Parameters
+        ----------
+        model, reasons, progress
+            As in `score`.
+        cutoff : date, optional
+            As in `score`, but not the end of the log, which nobody knows before it is read.
+        out : path or str, optional
+            As in `score`; a name without ending, or a URI such as ``s3a://bucket/scores``, is a folder of Parquet
+            files, which the workers write. Default: scores stay in memory.
+        table : str, optional
+            Of the database that ``out`` names.
+        events : DataFrame of Spark or str, optional
+            Read this table instead of the sources; its columns are called as in the first of them.
+        master : str, optional
+            Default: what ``spark-submit`` says, else all cores of this machine.
+        partitions : int, optional
+            Into how many parts to cut the customers; the numbers do not depend on it.
+
+        Returns
+        -------
+        ScoreResult
+        """
+        from cxml.scoring.night import Destination
+        from cxml.scoring.output import regrouped
+        from cxml.scoring.spark import open_spark, score_spark
+        from cxml.scoring.spark.run import is_folder
+
+        folder = None if out is None or not is_folder(out) else os.fspath(out)
+        if folder is not None and table is not None:
+            raise ConfigError(f"--table is for a database; --out '{out}' is a folder. Leave one of them out.")
+        destination = None if out is None else Destination(folder) if folder is not None else Destination.of(out, table)
+        moment, why = self._moment_before_reading() if cutoff is None else (_instant(cutoff, "--cutoff"), "as asked")
+        self._model(model)
+        with open_spark(master) as spark:
+            scored = score_spark(
+                spark, self.model_folder(model), self.config, moment, folder, events=events, reasons=reasons,
+                as_of=self.as_of, partitions=partitions, quarantine=self.out / "quarantine.parquet", progress=progress,
+            )  # fmt: skip
+        scores = scored.table
+        if destination is not None and scores is not None:
+            destination.write(regrouped([scores], scores.schema), scores.schema)
+        kept = scores if destination is None else None
+        return ScoreResult(scored.summary, destination, scored.quality, why, kept)
+
+    def write_features_on_spark(
+        self,
+        cutoffs: Sequence[Any],
+        out: str | os.PathLike[str],
+        *,
+        model: str | os.PathLike[str],
+        events: Any = None,
+        master: str | None = None,
+        partitions: int | None = None,
+        progress: Progress = SILENT,
+    ) -> tuple[int, list[str]]:
+        """Write the features of a model as `write_features` does, on Spark; return rows and feature names.
+
+        Parameters
+        ----------
+        cutoffs, model
+            As in `features`.
+        out, events, master, partitions, progress
+            As in `score_on_spark`.
+        """
+        from cxml.scoring.spark import features_spark, open_spark
+
+        moments = sorted({_instant(c, "--cutoff") for c in cutoffs})
+        plan = self._model(model).plan
+        with open_spark(master) as spark:
+            n_rows = features_spark(
+                spark, plan, self.config, moments, out, events=events, as_of=self.as_of, partitions=partitions,
+                quarantine=self.out / "quarantine.parquet", progress=progress,
+            )  # fmt: skip
+        return n_rows, list(plan.columns)
+
+    def _moment_before_reading(self) -> tuple[int | SatisfactionConfig, str]:
+        """When to score unless told otherwise, where the log is not known yet."""
+        satisfaction = self.config.satisfaction
+        if self.config.churn is None and satisfaction is not None and satisfaction.asked:
+            return satisfaction, "when each customer was last asked"
+        if self.config.snapshots.end is not None:
+            return self.config.snapshots.end, "snapshots.end; --cutoff chooses another day"
+        raise ConfigError("on Spark nobody knows the end of the log beforehand: say when to score with --cutoff")
 
     def nps(
         self,
@@ -733,68 +867,82 @@ class ScoreResult:
 
     Parameters
     ----------
-    table : pyarrow.Table
-    out : Path or None
+    summary : Summary
+        What the scores are like.
+    destination : Destination or None
+        Where they were written; None where they are in memory.
     quality : QualityReport
         Of the journeys that were read.
     why : str
         Why it was scored at that cutoff.
+    scores : pyarrow.Table, optional
+        Where they are in memory.
     """
 
-    table: pyarrow.Table
-    out: Path | None
+    summary: Summary
+    destination: Destination | None
     quality: QualityReport
     why: str
+    scores: pyarrow.Table | None = None
 
-    def when(self) -> str:
-        """Say the cutoff, or from when to when cutoffs lie."""
-        moments = self.table.column("cutoff").cast("int64").to_numpy()
-        first, last = format_instant(int(moments.min())), format_instant(int(moments.max()))
-        return first if first == last else f"{first} to {last}"
+    @property
+    def table(self) -> pyarrow.Table:
+        """What was written, read back from its Parquet file, or the scores in memory.
 
-    def counts(self, column: str) -> dict[str, int]:
-        """Count the values of a text column, in the order low, medium, high where it has one."""
-        values = self.table.column(column).to_pylist()
-        order = {name: i for i, name in enumerate(("low", "medium", "high", "ok", "thin", "stale", "unseen"))}
-        return {name: values.count(name) for name in sorted(set(values), key=lambda v: order.get(v, 99))}
+        Raises
+        ------
+        ConfigError
+            If they were written to CSV or to a database, which do not keep types.
+        """
+        import pyarrow.parquet as pq
+
+        if self.scores is not None:
+            return self.scores
+        if not str(self.destination).lower().endswith(".parquet"):
+            raise ConfigError(
+                f"the scores are in {self.destination}; to have them as a table, write Parquet or no file"
+            )
+        return pq.read_table(str(self.destination))
 
     def lines(self) -> list[str]:
         """Say what was scored."""
-        lines = [f"{len(self.table):,} customers scored at {self.when()} ({self.why})"]
-        for column in ("risk_band", "status"):
-            if column in self.table.column_names:
-                counts = ", ".join(f"{name} {n:,}" for name, n in self.counts(column).items())
-                lines.append(f"{column.replace('_', ' ')}: {counts}")
-        if "expected_nps" in self.table.column_names:
-            lines.append(f"expected NPS of all of them: {_mean(self.table, 'expected_nps'):+.1f}")
-        elif "expected_score" in self.table.column_names:
-            lines.append(f"expected score of all of them: {_mean(self.table, 'expected_score'):.2f}")
-        if self.out is not None:
-            lines.append(f"scores: {self.out}")
+        when = f" at {self.summary.when()} ({self.why})" if self.summary.n else f" ({self.why})"
+        lines = [f"{self.summary.n:,} customers scored{when}", *self.summary.lines()]
+        if self.quality.rows_quarantined:
+            where = f": {self.quality.quarantine}" if self.quality.quarantine else ""
+            lines.append(
+                f"{self.quality.rows_quarantined:,} rows quarantined ({self.quality.share_quarantined:.2%}){where}"
+            )
+        if self.destination is not None:
+            lines.append(f"{'changes' if 'change' in self.summary.counts else 'scores'}: {self.destination}")
         return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary for machines."""
-        columns = self.table.column_names
-        summary: dict[str, Any] = {
-            "out": None if self.out is None else str(self.out),
-            "cutoff": self.when(),
+        return {
+            "out": None if self.destination is None else str(self.destination),
             "cutoff_is": self.why,
-            "customers": len(self.table),
-            "model_version": self.table.column("model_version")[0].as_py(),
             "rows_quarantined": self.quality.rows_quarantined,
+            "share_quarantined": self.quality.share_quarantined,
+            "quarantine": self.quality.quarantine,
+            **self.summary.to_dict(),
         }
-        summary |= {name: self.counts(name) for name in ("risk_band", "status") if name in columns}
-        return summary | {f"mean_{n}": _mean(self.table, n) for n in ("expected_nps", "expected_score") if n in columns}
+
+
+def _with_memory_limit(config: ProjectConfig, limit: str | int) -> ProjectConfig:
+    """Change how much memory the journeys may take."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        size = TypeAdapter(BytesField).validate_python(limit)
+    except ValidationError as error:
+        raise ConfigError(f"--memory-limit: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+    return config.model_copy(update={"journeys": config.journeys.model_copy(update={"memory_limit": size})})
 
 
 def _write_json(content: Any, path: Path) -> None:
     with write_aside(path) as aside:
         aside.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-
-
-def _mean(table: pyarrow.Table, column: str) -> float:
-    return float(table.column(column).to_numpy().mean())
 
 
 def _whole_days(value: Any, option: str) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from threading import Lock
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from cxml.times import parse_instant
 
 Float32 = NDArray[np.float32]
 CustomerId = int | str
+_T = TypeVar("_T")
 
 _FEWEST_PLACES = 16
 _ONE_ROW = np.array([0, 1], np.int64)
@@ -126,10 +127,41 @@ class CustomerState:
         ConfigError
             If a column is unknown.
         """
-        row = self._read(event)
+        self.insert(self._read(event))
+
+    def insert(self, row: Mapping[str, Any]) -> None:
+        """Add one event that was read already, at its place in the total order.
+
+        Parameters
+        ----------
+        row : mapping of str to object
+            As `cxml.journeys.records.read_event` gives it.
+        """
+        complete = {"sequence": MISSING, "available_at": MISSING, **row}
         with self._lock:
-            self._events.insert(row)
+            self._events.insert(complete)
             self._block = self._events.block(self._ids)
+
+    def ask(self, question: Callable[[EventBlock], _T]) -> _T:
+        """Ask something of the events as they are; nothing is added meanwhile.
+
+        Parameters
+        ----------
+        question : callable
+            Takes the block, which it must not keep: its columns are the state's own.
+
+        Returns
+        -------
+        object
+            What ``question`` returns.
+        """
+        with self._lock:
+            return question(self._block)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the columns, in bytes; they double when they are full."""
+        return sum(column.nbytes for column in self._events.columns.values())
 
     def vector(self, at: Any) -> Float32:
         """Compute the features at a cutoff: the bits that `cxml.features.matrix.fill_matrix` gives for a batch.

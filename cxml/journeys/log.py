@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas
 
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -217,17 +218,7 @@ class JourneyLog:
         return self._map(lambda part: work(self.events.block(part, columns)), threads)
 
     def _map(self, make: Callable[[int], T], threads: int | None) -> Iterator[T]:
-        parts = iter(range(self.events.n_parts))
-        if self.events.n_parts == 1:
-            yield make(0)
-            return
-        threads = threads or os.cpu_count() or 1
-        with ThreadPoolExecutor(threads) as pool:
-            coming = [pool.submit(make, part) for part in islice(parts, threads + 1)]
-            while coming:
-                done = coming.pop(0).result()
-                coming += [pool.submit(make, part) for part in islice(parts, 1)]
-                yield done
+        return map_ahead(make, range(self.events.n_parts), threads)
 
     def loose(self, columns: Collection[str]) -> Iterator[EventBlock]:
         """Give all events with some columns only, in no order: quick to count.
@@ -365,6 +356,38 @@ class JourneyLog:
             f"{format_instant(self.first)} to {format_instant(self.last)}, "
             f"{len(self.events.touchpoints)} touchpoints)"
         )
+
+
+def map_ahead(work: Callable[[S], T], items: Sequence[S], threads: int | None = None) -> Iterator[T]:
+    """Do the same work on every item, several at a time, and little more than one for each thread ahead.
+
+    Parameters
+    ----------
+    work : callable
+    items : sequence
+    threads : int, optional
+        Default: one for each core. A single item is done without any.
+
+    Yields
+    ------
+    object
+        What ``work`` returned, in the order of the items.
+
+    Examples
+    --------
+    >>> list(map_ahead(str, [1, 2, 3], threads=2))
+    ['1', '2', '3']
+    """
+    if len(items) == 1:
+        yield work(items[0])
+        return
+    coming_up, threads = iter(items), threads or os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        coming = [pool.submit(work, item) for item in islice(coming_up, threads + 1)]
+        while coming:
+            done = coming.pop(0).result()
+            coming += [pool.submit(work, item) for item in islice(coming_up, 1)]
+            yield done
 
 
 def select_events(block: EventBlock, keep: NDArray[np.bool_]) -> EventBlock:

@@ -12,20 +12,24 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cxml.errors import ConfigError, DataError
 from cxml.features.plan import FeaturePlan
 from cxml.files import write_folder_aside
+from cxml.models.packing import pack_files, unpack_files
 from cxml.models.predictor import CumulativePredictor
 from cxml.models.trees import TreeEnsemble
 
 #: Version 2 is what version 1 is, with parts that change the numbers and that a reader of version 1 would overlook.
 SCHEMA_VERSIONS = (1, 2)
 MANIFEST, CARD = "model.json", "card.md"
+#: What messages call the place of a packed model.
+PACKED = Path("(packed model)")
 
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]*\.(txt|md)")
 _NEW_PARTS = {"parts", "segments", "reasons", "margin"}
@@ -124,15 +128,15 @@ def save_model(model: SavedModel, folder: str | os.PathLike[str], card: str) -> 
         _write(aside / MANIFEST, _canonical(content))
 
 
-def load_model(folder: str | os.PathLike[str]) -> SavedModel:
+def load_model(folder: str | os.PathLike[str] | bytes | bytearray | memoryview) -> SavedModel:
     """Read a model folder and check all of it.
 
     Loading a folder from a stranger may fail, but never runs code.
 
     Parameters
     ----------
-    folder : path
-        As `save_model` wrote it; further files there are left alone.
+    folder : path or bytes
+        As `save_model` wrote it, or `pack_model` packed it; further files there are left alone.
 
     Returns
     -------
@@ -145,16 +149,39 @@ def load_model(folder: str | os.PathLike[str]) -> SavedModel:
     DataError
         If a file is missing, changed or damaged.
     """
-    place = Path(folder)
-    if not (place / MANIFEST).is_file():
-        what = f"holds no {MANIFEST}" if place.is_dir() else "is not there"
-        raise ConfigError(f"no model in '{place}': the folder {what}. Train one with: cxml train CONFIG --out {place}")
-    content = _read_manifest(place / MANIFEST)
-    texts = _read_files(place, content["files"])
+    if isinstance(folder, bytes | bytearray | memoryview):
+        place, files = PACKED, unpack_files(folder)
+        content, texts = _read_all(place, files.get)
+    else:
+        place = Path(folder)
+        content, texts = _read_all(place, partial(_read_file, place))
     try:
-        return _rebuild(content, texts)
+        return _rebuild(content, {name: text.decode("utf-8", errors="replace") for name, text in texts.items()})
     except (ConfigError, DataError) as error:
         raise DataError(f"model in '{place}': {error}") from error
+
+
+def pack_model(folder: str | os.PathLike[str]) -> bytes:
+    """Pack a model folder into the bytes of a zip archive, which `load_model` reads as it does the folder.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    bytes
+        ``model.json`` and the files that it names, after their digests were checked. The same for the same model.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As `load_model` does, where the folder is no whole model.
+    """
+    place = Path(folder)
+    load_model(place)
+    _, contents = _read_all(place, partial(_read_file, place))
+    return pack_files({MANIFEST: (place / MANIFEST).read_bytes(), **contents})
 
 
 def _content(model: SavedModel) -> dict[str, Any]:
@@ -238,11 +265,30 @@ def _n_thresholds(target: str, settings: Mapping[str, Any]) -> int:
     raise DataError(f"unknown target '{target}'; known: churn, satisfaction")
 
 
-def _read_manifest(file: Path) -> dict[str, Any]:
+def _read_file(place: Path, name: str) -> bytes | None:
+    file = place / name
+    return file.read_bytes() if file.is_file() else None
+
+
+def _read_all(place: Path, read: Callable[[str], bytes | None]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Read the manifest and the files that it names, wherever they are, and check their digests."""
+    try:
+        manifest = read(MANIFEST)
+    except OSError as error:
+        raise DataError(f"'{place / MANIFEST}' cannot be read: {error}. Copy the model folder again.") from error
+    if manifest is None:
+        what = "the archive" if place is PACKED else "the folder"
+        there = f"{what} holds no {MANIFEST}" if place is PACKED or place.is_dir() else f"{what} is not there"
+        raise ConfigError(f"no model in '{place}': {there}. Train one with: cxml train CONFIG --out FOLDER")
+    content = _read_manifest(place / MANIFEST, manifest)
+    return content, _read_files(place, read, content["files"])
+
+
+def _read_manifest(file: Path, written: bytes) -> dict[str, Any]:
     """Parse ``model.json`` and check that it is whole: its version is the digest of what it says."""
     try:
-        content = json.loads(file.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(written.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"'{file}' cannot be read: {error}. Copy the model folder again.") from error
     if not isinstance(content, dict) or "schema_version" not in content:
         raise DataError(f"'{file}' is no model of cxml: it has no schema_version")
@@ -272,25 +318,24 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number")
 
 
-def _read_files(place: Path, digests: dict[str, Any]) -> dict[str, str]:
+def _read_files(place: Path, read: Callable[[str], bytes | None], digests: dict[str, Any]) -> dict[str, bytes]:
     """Read the files that the manifest names, each once, and check their digests."""
-    texts = {}
+    contents = {}
     for name, digest in digests.items():
         if not _PLAIN_NAME.fullmatch(name):
             raise DataError(
                 f"'{place / MANIFEST}' names the file {name!r}, which is no plain name. Do not use this model."
             )
-        file = place / name
-        if not file.is_file():
+        file, content = place / name, read(name)
+        if content is None:
             raise DataError(f"'{file}' is missing. Copy the whole model folder again.")
-        content = file.read_bytes()
         if _sha256(content) != digest:
             raise DataError(
                 f"'{file}' is not the file that was saved: its SHA-256 is {_sha256(content)[:12]}..., "
                 f"{MANIFEST} says {str(digest)[:12]}.... Copy the model folder again."
             )
-        texts[name] = content.decode("utf-8", errors="replace")
-    return texts
+        contents[name] = content
+    return contents
 
 
 def _rebuild(content: dict[str, Any], texts: dict[str, str]) -> SavedModel:

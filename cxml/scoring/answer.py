@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,9 @@ from numpy.typing import NDArray
 
 from cxml.explain.reasons import top_reasons
 from cxml.features.matrix import fill_matrix
+from cxml.features.single import SingleRow
 from cxml.journeys.block import CustomerTable, EventBlock
-from cxml.models.predictor import CumulativePredictor, class_probabilities, expected_score, restricted_mean_days
+from cxml.models.predictor import CumulativePredictor, class_probabilities
 from cxml.models.store import SavedModel
 from cxml.times import Duration
 
@@ -23,6 +26,8 @@ THIN_EVENTS = 3
 UNSEEN_SHARE = 0.5
 
 BANDS = ("low", "medium", "high")
+
+_ONE_ROW = np.array([0, 1], np.int64)
 
 
 def score_rows(
@@ -56,6 +61,35 @@ def score_rows(
         The score columns after ``customer_id`` and ``cutoff``, in their fixed order.
     """
     matrix = fill_matrix(model.plan, block, row_starts, cutoffs, customers, threads=threads)
+    status = _status(model, block, row_starts, cutoffs)
+    return score_matrix(model, matrix, status, reasons=reasons, threads=threads)
+
+
+def score_matrix(
+    model: SavedModel,
+    matrix: NDArray[np.float32],
+    status: list[str] | None = None,
+    *,
+    reasons: int = 3,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """Score rows of features.
+
+    Parameters
+    ----------
+    model : SavedModel
+    matrix : float32 array of shape (n_rows, n_features)
+        Columns in the order of ``model.plan.columns``, as `fill_matrix` gives them.
+    status : list of str, optional
+        Of each row; features alone do not tell it.
+    reasons, threads : int
+        As in `score_rows`.
+
+    Returns
+    -------
+    dict of column name to array or list of length n_rows
+        The score columns after ``customer_id`` and ``cutoff``, in their fixed order.
+    """
     columns: dict[str, Any] = {}
     further: dict[str, Any] = {}  # what came later stands last, so that the others keep their places
     if "churn" in model.targets:
@@ -64,11 +98,81 @@ def score_rows(
         further = _further_churn_columns(model, by_horizon, matrix)
     if "satisfaction" in model.targets:
         columns |= _satisfaction_columns(model, matrix)
-    columns["status"] = _status(model, block, row_starts, cutoffs)
+    if status is not None:
+        columns["status"] = status
     for rank, texts in enumerate(_reasons(model, matrix, reasons, threads), start=1):
         columns[f"reason_{rank}"] = texts
-    columns["model_version"] = [model.version] * len(cutoffs)
+    columns["model_version"] = [model.version] * len(matrix)
     return columns | further
+
+
+class SingleAnswer:
+    """The way of `score_rows` for one journey at a time, with what is the same for all of them done once.
+
+    Parameters
+    ----------
+    model : SavedModel
+    """
+
+    def __init__(self, model: SavedModel) -> None:
+        self.model = model
+        self._features = SingleRow(model.plan)
+        self._seen = frozenset(model.settings["touchpoints"])
+        self._lookback = Duration.parse(model.settings["lookback"]).us
+        self._horizons = list(model.settings["churn"]["horizons"]) if "churn" in model.targets else []
+        self._days = [Duration.parse(horizon).days for horizon in self._horizons]
+
+    def score(
+        self, block: EventBlock, cutoff: int, about: Mapping[str, str | None] | None = None, *, reasons: int = 3
+    ) -> dict[str, Any]:
+        """Score the one customer of a block.
+
+        Parameters
+        ----------
+        block : EventBlock
+            As `cxml.journeys.records` makes it, an event of it known before the cutoff.
+        cutoff : int
+            UTC microseconds.
+        about : mapping of str to str or None, optional
+            The attributes of the customer that the customer table would hold.
+        reasons : int
+
+        Returns
+        -------
+        dict of column name to str, float or None
+            The columns of `score_rows`, with their very bits.
+        """
+        matrix = self._features.fill(block, cutoff, about)
+        answer: dict[str, Any] = {}
+        further: dict[str, Any] = {}
+        if self._horizons:
+            answer, further = self._churn(matrix)
+        if "satisfaction" in self.model.targets:
+            cdf = self.model.targets["satisfaction"].distribution(matrix)[0].tolist()
+            answer |= _satisfaction(self.model.settings["satisfaction"], cdf)
+        answer["status"] = self._status(block, cutoff)
+        for rank, texts in enumerate(_reasons(self.model, matrix, reasons, 1), start=1):
+            answer[f"reason_{rank}"] = texts[0]
+        answer["model_version"] = self.model.version
+        return answer | further
+
+    def _churn(self, matrix: NDArray[np.float32]) -> tuple[dict[str, Any], dict[str, Any]]:
+        predictor, settings = self.model.targets["churn"], self.model.settings["churn"]
+        by_horizon = predictor.distribution(matrix)
+        reached = by_horizon[0].tolist()
+        churned = _churned(by_horizon, settings["kind"])[0].tolist()
+        answer = {f"churn_{horizon}": p for horizon, p in zip(self._horizons, churned, strict=True)}
+        answer["risk_band"] = BANDS[bisect_right(settings["bands"], churned[-1])]
+        return answer, {"churn_expected_days": _expected_days(reached, self._days)} | _parted(
+            predictor, self._horizons, by_horizon, matrix, one=True
+        )
+
+    def _status(self, block: EventBlock, cutoff: int) -> str:
+        vocabulary = block.categories["touchpoint"].vocabulary
+        if block.known is not None or not self._seen.issuperset(vocabulary):
+            return _status(self.model, block, _ONE_ROW, np.array([cutoff]))[0]
+        n = int(np.searchsorted(block.time, cutoff))
+        return _word(n, 0, int(block.time[n - 1]), cutoff, self._lookback)
 
 
 def churn_probability(predictor: CumulativePredictor, kind: str, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -105,28 +209,58 @@ def _further_churn_columns(
 ) -> dict[str, Any]:
     """Say how many days are to be expected, and how the probability parts among the reasons where there are some."""
     predictor, horizons = model.targets["churn"], model.settings["churn"]["horizons"]
-    days = restricted_mean_days(by_horizon, [Duration.parse(horizon).days for horizon in horizons])
-    columns: dict[str, Any] = {"churn_expected_days": days}
-    if predictor.reasons is not None:
-        parted = predictor.by_reason(by_horizon, matrix)
-        for k, horizon in enumerate(horizons):
-            for r, reason in enumerate(predictor.reasons.names):
-                columns[f"churn_{horizon}__{reason}"] = np.ascontiguousarray(parted[:, k, r])
-    return columns
+    days = _expected_days(list(by_horizon.T), [Duration.parse(horizon).days for horizon in horizons])
+    return {"churn_expected_days": days} | _parted(predictor, horizons, by_horizon, matrix)
+
+
+def _parted(
+    predictor: CumulativePredictor,
+    horizons: Sequence[str],
+    by_horizon: NDArray[np.float64],
+    matrix: NDArray[np.float32],
+    *,
+    one: bool = False,
+) -> dict[str, Any]:
+    if predictor.reasons is None:
+        return {}
+    parted = predictor.by_reason(by_horizon, matrix)
+    return {
+        f"churn_{horizon}__{reason}": float(parted[0, k, r]) if one else np.ascontiguousarray(parted[:, k, r])
+        for k, horizon in enumerate(horizons)
+        for r, reason in enumerate(predictor.reasons.names)
+    }
 
 
 def _satisfaction_columns(model: SavedModel, matrix: NDArray[np.float32]) -> dict[str, Any]:
-    settings = model.settings["satisfaction"]
-    predictor, lowest = model.targets["satisfaction"], settings["lowest"]
-    cdf = predictor.distribution(matrix)
-    low, not_high = cdf[:, settings["last_low"] - lowest], cdf[:, settings["last_mid"] - lowest]
+    cdf = model.targets["satisfaction"].distribution(matrix)
+    return _satisfaction(model.settings["satisfaction"], list(np.ascontiguousarray(cdf.T)))
+
+
+# Below, what is an array of rows for a batch is a float for one journey: one way of computing, so the same bits.
+
+
+def _satisfaction(settings: dict[str, Any], cdf: list[Any]) -> dict[str, Any]:
+    """Give the columns of a score from P(score <= s), one entry of ``cdf`` a score."""
+    lowest = settings["lowest"]
+    low, not_high = cdf[settings["last_low"] - lowest], cdf[settings["last_mid"] - lowest]
     is_nps = settings["kind"] == "nps"
     names = ("p_detractor", "p_passive", "p_promoter") if is_nps else ("p_low", "p_mid", "p_high")
-    columns: dict[str, Any] = {"expected_score": expected_score(cdf, settings["highest"])}
-    columns |= dict(zip(names, (low.copy(), not_high - low, 1.0 - not_high), strict=True))
+    mean = float(settings["highest"])
+    for below in cdf:  # as `cxml.models.predictor.expected_score`
+        mean = mean - below
+    columns = {"expected_score": mean} | dict(zip(names, (low, not_high - low, 1.0 - not_high), strict=True))
     if is_nps:
         columns["expected_nps"] = 100.0 * ((1.0 - not_high) - low)
     return columns
+
+
+def _expected_days(cdf: list[Any], horizons_days: Sequence[float]) -> Any:
+    """Compute `cxml.models.predictor.restricted_mean_days`, one entry of ``cdf`` a horizon."""
+    area, before, start = 0.0, 0.0, 0.0
+    for by_horizon, horizon in zip(cdf, horizons_days, strict=True):
+        area = area + (horizon - start) * (1.0 - (before + by_horizon) / 2.0)
+        before, start = by_horizon, horizon
+    return area
 
 
 def _reasons(model: SavedModel, matrix: NDArray[np.float32], n_reasons: int, threads: int) -> list[list[str | None]]:
@@ -152,16 +286,16 @@ def _status(model: SavedModel, block: EventBlock, row_starts: Int64, cutoffs: In
     known = block.time if block.known is None else block.known
     n_events, n_strange, last = _facts(block.starts, block.time, known, strange, row_starts, cutoffs)
     lookback = Duration.parse(model.settings["lookback"]).us
-    return [
-        "unseen"
-        if odd and odd >= UNSEEN_SHARE * n
-        else "stale"
-        if t - at > lookback
-        else "thin"
-        if n < THIN_EVENTS
-        else "ok"
-        for n, odd, at, t in zip(n_events.tolist(), n_strange.tolist(), last.tolist(), cutoffs.tolist(), strict=True)
-    ]
+    facts = zip(n_events.tolist(), n_strange.tolist(), last.tolist(), cutoffs.tolist(), strict=True)
+    return [_word(n, odd, at, t, lookback) for n, odd, at, t in facts]
+
+
+def _word(n: int, odd: int, at: int, cutoff: int, lookback: int) -> str:
+    if odd and odd >= UNSEEN_SHARE * n:
+        return "unseen"
+    if cutoff - at > lookback:
+        return "stale"
+    return "thin" if n < THIN_EVENTS else "ok"
 
 
 @njit(cache=True, nogil=True)

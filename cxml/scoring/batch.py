@@ -1,20 +1,28 @@
-"""Every customer at one cutoff: the nightly job."""
+"""Every customer at one cutoff: the nightly job, part by part of the log."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxml import __version__
 from cxml.config import ChurnConfig, SatisfactionConfig
 from cxml.errors import DataError
-from cxml.files import write_aside
-from cxml.journeys.block import known_before, slice_block
+from cxml.journeys.block import EventBlock, known_before, slice_block
+from cxml.journeys.log import JourneyLog, Whole, map_ahead
 from cxml.models.store import SavedModel
 from cxml.progress import SILENT, Progress
 from cxml.scoring.answer import score_rows
+from cxml.scoring.output import write_tables
+from cxml.scoring.parts import PartFolder, add_column
+from cxml.scoring.shards import Shard, in_shard, partitions_of
 from cxml.snapshots.make import log_timeline
 from cxml.snapshots.surveys import survey_rows
 from cxml.snapshots.timeline import scan
@@ -23,18 +31,124 @@ from cxml.times import format_instant
 if TYPE_CHECKING:
     import pyarrow
 
-    from cxml.journeys.log import JourneyLog
-
 Int64 = NDArray[np.int64]
+Leavers = tuple[NDArray[np.generic], Int64]
 
 #: Customers scored at once; bounds the memory of the feature matrix.
-CHUNK = 20_000
+CHUNK = 4_096
 #: Cutoff of a customer who is not to be scored.
 NOBODY = np.int64(np.iinfo(np.int64).min)
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is asked about the customers of a log.
+
+    Parameters
+    ----------
+    model : SavedModel
+    cutoff : int or SatisfactionConfig
+        UTC microseconds; or the survey whose latest question is each customer's own cutoff, see `latest_questions`.
+    churn : ChurnConfig, optional
+        How to tell who has left; None scores everyone.
+    leavers : (ids, int64 array), optional
+        For kind ``table``.
+    reasons : int
+        How many reasons to give.
+    shard : Shard, optional
+        Only these customers.
+    """
+
+    model: SavedModel
+    cutoff: int | SatisfactionConfig
+    churn: ChurnConfig | None = None
+    leavers: Leavers | None = None
+    reasons: int = 3
+    shard: Shard | None = None
+
+    def key(self, log: JourneyLog) -> str:
+        """Tell it from other questions, 12 hexadecimal digits: all that a score depends on beside the events."""
+        digest = hashlib.sha256(repr((__version__, self.model.version, self.reasons, log.config.activity)).encode())
+        cutoff = self.cutoff if isinstance(self.cutoff, int) else self.cutoff.model_dump_json()
+        digest.update(repr((cutoff, None if self.churn is None else self.churn.model_dump_json())).encode())
+        if self.leavers is not None:
+            add_column(digest, self.leavers[0])
+            add_column(digest, self.leavers[1])
+        if log.customers is not None:
+            add_column(digest, log.customers.customers)
+            add_column(digest, log.customers.valid_from)
+            for name, coded in log.customers.attributes.items():
+                digest.update(repr((name, coded.vocabulary)).encode())
+                add_column(digest, coded.codes)
+        return digest.hexdigest()[:12]
+
+    def nobody(self, log: JourneyLog) -> DataError:
+        """Say that there is nobody to score."""
+        when = format_instant(self.cutoff) if isinstance(self.cutoff, int) else "any moment"
+        gone = not isinstance(self.cutoff, int) or log.first < self.cutoff
+        return DataError(
+            f"nobody to score at {when}: the log runs from {format_instant(log.first)} to {format_instant(log.last)}"
+            + (", and whoever is known by then has left or finished" if gone else "")
+            + ". Choose another --cutoff."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Customers that are scored together: a block of the log, or some of it where there is but one.
+
+    Parameters
+    ----------
+    number : int
+        From 0.
+    block : int
+        Which block of the log.
+    first, stop : int
+        Its customers, where it is only some; ``stop`` is 0 where it is all.
+    n_customers : int
+        How many; about as many where the block is not made yet.
+    """
+
+    number: int
+    block: int
+    first: int
+    stop: int
+    n_customers: int
+
+    def load(self, log: JourneyLog) -> EventBlock:
+        """Give the events."""
+        block = log.events.block(self.block)
+        return slice_block(block, self.first, self.stop) if self.stop else block
+
+
+def units_of(log: JourneyLog, shard: Shard | None = None) -> list[Unit]:
+    """Cut the work into units, the same ones whenever the log is read the same way.
+
+    Parameters
+    ----------
+    log : JourneyLog
+    shard : Shard, optional
+        Leave out what holds nobody of it.
+
+    Returns
+    -------
+    list of Unit
+    """
+    n, n_blocks = log.n_customers, log.events.n_parts
+    if n_blocks == 1:
+        bounds = list(range(0, n, CHUNK))
+        return [Unit(i, 0, first, min(first + CHUNK, n), min(CHUNK, n - first)) for i, first in enumerate(bounds)]
+    if shard is None:
+        return [Unit(i, i, 0, 0, (n + i) // n_blocks) for i in range(n_blocks)]
+    partitions, counts = np.unique(partitions_of(log.events.customers), return_counts=True)
+    if len(partitions) != n_blocks:
+        raise AssertionError(f"{n_blocks} blocks hold {len(partitions)} partitions of customers")
+    found = enumerate(zip(partitions.tolist(), counts.tolist(), strict=True))
+    return [Unit(i, i, 0, 0, count) for i, (partition, count) in found if shard.holds(partition)]
+
+
 def customers_to_score(
-    log: JourneyLog, cutoff: int, churn: ChurnConfig | None, leavers: tuple[NDArray[np.generic], Int64] | None = None
+    log: JourneyLog, cutoff: int, churn: ChurnConfig | None, leavers: Leavers | None = None
 ) -> Int64:
     """Return the customers known before the cutoff who have not left by then, as indices into the block."""
     if churn is not None:
@@ -66,25 +180,19 @@ def score_log(
     cutoff: int | SatisfactionConfig,
     *,
     churn: ChurnConfig | None = None,
-    leavers: tuple[NDArray[np.generic], Int64] | None = None,
+    leavers: Leavers | None = None,
     reasons: int = 3,
+    shard: Shard | None = None,
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> pyarrow.Table:
-    """Score everyone known before the cutoff who has not left.
+    """Score everyone known before the cutoff who has not left, in memory.
 
     Parameters
     ----------
-    model : SavedModel
+    model, cutoff, churn, leavers, reasons, shard
+        As in `Question`.
     log : JourneyLog
-    cutoff : int or SatisfactionConfig
-        UTC microseconds; or the survey whose latest question is each customer's own cutoff, see `latest_questions`.
-    churn : ChurnConfig, optional
-        How to tell who has left; None scores everyone.
-    leavers : (ids, int64 array), optional
-        For kind ``table``.
-    reasons : int
-        How many reasons to give.
     threads : int, optional
         Default: all cores.
     progress : Progress
@@ -101,69 +209,140 @@ def score_log(
     """
     import pyarrow as pa
 
+    question = Question(model, cutoff, churn, leavers, reasons, shard)
     tables = []
-    with progress.step("score", log.n_customers) as advance:
-        for part in log.parts():
-            cutoffs = _cutoffs(part, cutoff, churn, leavers)
-            for first in range(0, part.n_customers, CHUNK):
-                some = cutoffs[first : first + CHUNK]
-                if (some != NOBODY).any():
-                    tables.append(_score_chunk(model, part, first, some, reasons, threads or os.cpu_count() or 1))
-                advance(len(some))
-    if not tables:
-        when = format_instant(cutoff) if isinstance(cutoff, int) else "any moment"
-        raise DataError(
-            f"nobody to score at {when}: the log runs from {format_instant(log.first)} to {format_instant(log.last)}"
-            + (
-                ", and whoever is known by then has left or finished"
-                if not isinstance(cutoff, int) or log.first < cutoff
-                else ""
-            )
-            + ". Choose another --cutoff."
-        )
+    units = units_of(log, shard)
+    inner = _threads_within(units, threads)
+    with progress.step("score", sum(unit.n_customers for unit in units)) as advance:
+        scored = map_ahead(lambda unit: score_block(question, log, unit.load(log), inner), units, threads)
+        for unit, table in zip(units, scored, strict=True):
+            tables.append(table)
+            advance(unit.n_customers)
+    if not sum(map(len, tables)):
+        raise question.nobody(log)
     return pa.concat_tables(tables).combine_chunks().sort_by("customer_id")
 
 
-def _cutoffs(
+def write_parts(
+    question: Question,
     log: JourneyLog,
-    cutoff: int | SatisfactionConfig,
-    churn: ChurnConfig | None,
-    leavers: tuple[NDArray[np.generic], Int64] | None,
-) -> Int64:
-    """When to score each customer; `NOBODY` for those to leave out."""
-    if not isinstance(cutoff, int):
-        return latest_questions(log, cutoff)
-    cutoffs = np.full(log.n_customers, NOBODY)
-    cutoffs[customers_to_score(log, cutoff, churn, leavers)] = cutoff
+    folder: PartFolder,
+    *,
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> list[Path]:
+    """Score part by part into a folder; parts that lie there already are taken where their events are the same.
+
+    Parameters
+    ----------
+    question : Question
+    log : JourneyLog
+    folder : PartFolder
+        That of this question.
+    threads : int, optional
+        Default: all cores.
+    progress : Progress
+
+    Returns
+    -------
+    list of Path
+        Parquet files, each ordered by ``customer_id``; at least one.
+    """
+    units = units_of(log, question.shard)
+    there = [unit for unit in units if folder.has(unit.number)]
+    taken: set[int] = set()
+    if there:
+        with progress.step("check finished parts", sum(unit.n_customers for unit in there)) as advance:
+            digests = map_ahead(lambda unit: folder.matches(unit.number, unit.load(log)), there, threads)
+            for unit, matches in zip(there, digests, strict=True):
+                taken |= {unit.number} if matches else set()
+                advance(unit.n_customers)
+        progress.say(f"{len(taken)} of {len(units)} parts were finished by an earlier run and are taken over")
+    left = [unit for unit in units if unit.number not in taken]
+    inner = _threads_within(left, threads)
+
+    def work(unit: Unit) -> bool:
+        block = unit.load(log)
+        return folder.write(unit.number, block, score_block(question, log, block, inner))
+
+    with progress.step("score", sum(unit.n_customers for unit in left)) as advance:
+        for unit, written in zip(left, map_ahead(work, left, threads), strict=True):
+            taken |= {unit.number} if written else set()
+            advance(unit.n_customers)
+    if not taken and question.shard is None:
+        raise question.nobody(log)
+    if not taken:  # nobody of this shard is scored: a file without rows says so
+        block = slice_block(log.events.block(0), 0, 1)
+        folder.write(0, block, _score_chunk(question, log, block, np.full(1, NOBODY), 1), even_empty=True)
+        taken = {0}
+    return [folder.path(number) for number in sorted(taken)]
+
+
+def _threads_within(units: Sequence[Unit], threads: int | None) -> int:
+    """How many threads each unit may use, where there are fewer units than threads."""
+    return max(1, (threads or os.cpu_count() or 1) // max(1, len(units)))
+
+
+def score_block(question: Question, log: JourneyLog, block: EventBlock, threads: int = 1) -> pyarrow.Table:
+    """Score the customers of a block who are to be scored, ascending.
+
+    Parameters
+    ----------
+    question : Question
+    log : JourneyLog
+        That the block is of.
+    block : EventBlock
+    threads : int
+
+    Returns
+    -------
+    pyarrow.Table
+        Maybe without rows.
+    """
+    import pyarrow as pa
+
+    cutoffs = _cutoffs(question, replace(log, events=Whole(block)))
+    tables = []
+    for first in range(0, block.n_customers, CHUNK):
+        some = cutoffs[first : first + CHUNK]
+        if (some != NOBODY).any() or (first == 0 and not (cutoffs != NOBODY).any()):
+            chunk = slice_block(block, first, first + len(some))
+            tables.append(_score_chunk(question, log, chunk, some, threads))
+    return pa.concat_tables(tables)
+
+
+def _cutoffs(question: Question, part: JourneyLog) -> Int64:
+    """When to score each customer of a part; `NOBODY` for those to leave out."""
+    if isinstance(question.cutoff, int):
+        cutoffs = np.full(part.n_customers, NOBODY)
+        cutoffs[customers_to_score(part, question.cutoff, question.churn, question.leavers)] = question.cutoff
+    else:
+        cutoffs = latest_questions(part, question.cutoff)
+    if question.shard is not None:
+        cutoffs[~in_shard(part.block.customers, question.shard)] = NOBODY
     return cutoffs
 
 
-def _score_chunk(
-    model: SavedModel, log: JourneyLog, first: int, cutoffs: Int64, reasons: int, threads: int
-) -> pyarrow.Table:
+def _score_chunk(question: Question, log: JourneyLog, block: EventBlock, cutoffs: Int64, threads: int) -> pyarrow.Table:
     import pyarrow as pa
 
     wanted = cutoffs != NOBODY
-    block = slice_block(log.block, first, first + len(wanted))
     row_starts = np.concatenate([[0], np.cumsum(wanted)]).astype(np.int64)
     cutoffs = cutoffs[wanted]
+    ids = block.customers[wanted]
     columns: dict[str, Any] = {
-        "customer_id": pa.array(block.customers[wanted]),
+        "customer_id": pa.array(ids, pa.string() if ids.dtype == object else pa.int64()),
         "cutoff": pa.array(cutoffs, pa.timestamp("us", tz="UTC")),
     }
-    answers = score_rows(model, block, row_starts, cutoffs, log.customers, reasons=reasons, threads=threads)
+    answers = score_rows(
+        question.model, block, row_starts, cutoffs, log.customers, reasons=question.reasons, threads=threads
+    )
     for name, values in answers.items():
         columns[name] = pa.array(values, None if isinstance(values, np.ndarray) else pa.string())
     return pa.table(columns)
 
 
 def write_scores(table: pyarrow.Table, path: str | os.PathLike[str]) -> None:
-    """Write scores whole or not at all, as Parquet or, where the name ends so, CSV."""
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    with write_aside(path) as aside:
-        if str(path).lower().endswith(".csv"):
-            pyarrow.csv.write_csv(table, aside)
-        else:
-            pyarrow.parquet.write_table(table, aside, compression="zstd")
+    """Write a table whole or not at all, as Parquet or, where the name ends so, CSV."""
+    rows: Iterator[pyarrow.Table] = iter([table])
+    write_tables(rows, table.schema, path)

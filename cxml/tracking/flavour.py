@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxml.errors import ConfigError, DataError
+from cxml.times import format_instant, parse_instant
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cxml.models.store import SavedModel
     from cxml.scoring.scorer import Scorer
 
 _CUTOFF = "cutoff"
 
 
 class JourneyModel:
-    """A scorer as MLflow wants it: events frame in, scores frame out.
+    """A scorer as MLflow wants it: a frame of events or of features in, a frame of scores out.
 
     Parameters
     ----------
@@ -33,8 +35,16 @@ class JourneyModel:
         self.scorer = scorer
 
     def predict(self, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """Score every customer of an events frame; ``params`` may hold ``at`` and ``reasons`` of `score_frame`."""
-        return score_frame(self.scorer, model_input, **(params or {}))
+        """Score every customer of an events frame, or every row of a frame that holds all features of the model.
+
+        ``params`` may hold ``at`` and ``reasons`` of `score_frame`; rows of features have their cutoff already.
+        """
+        given = dict(params or {})
+        if set(self.scorer.model.plan.columns) <= set(model_input.columns):
+            if given.pop("at", None) is not None:
+                raise ConfigError("'at' is for frames of events; features were computed at some cutoff already")
+            return score_features(self.scorer, model_input, **given)
+        return score_frame(self.scorer, model_input, **given)
 
 
 def _load_pyfunc(path: str | os.PathLike[str]) -> JourneyModel:
@@ -69,7 +79,9 @@ def score_frame(scorer: Scorer, events: pd.DataFrame, at: Any = None, reasons: i
         A column ``cutoff`` gives each customer a cutoff of its own; columns named like the model's customer
         attributes tell what is known of the customer (the last value that is not missing counts).
     at : date, datetime or str, optional
-        One cutoff for all. Default, without a column ``cutoff``: just after each customer's last event.
+        One cutoff for all. Default, without a column ``cutoff``: just after the last event of the frame, so that who
+        has been silent for long is seen to be. A frame does not say who has left: leave these customers out, or let
+        the batch job do it.
     reasons : int
         How many reasons to give.
 
@@ -92,6 +104,8 @@ def score_frame(scorer: Scorer, events: pd.DataFrame, at: Any = None, reasons: i
     cutoffs = _cutoffs(frame, customer_column, at)
     known = [name for name in scorer.model.settings["customer_attributes"] if name in frame.columns]
     given = frame.drop(columns=[name for name in (_CUTOFF, *known) if name in frame.columns])
+    if at is None and _CUTOFF not in frame.columns:
+        at = _just_after(scorer, given, customer_column)
     answers = []
     for customer, rows in given.groupby(customer_column, sort=True):
         about = _last_known(frame.loc[rows.index, known]) if known else None
@@ -108,6 +122,74 @@ def score_frame(scorer: Scorer, events: pd.DataFrame, at: Any = None, reasons: i
     if len(scores):
         scores[_CUTOFF] = pd.to_datetime(scores[_CUTOFF], utc=True, format="ISO8601").astype("datetime64[us, UTC]")
     return scores
+
+
+def score_features(scorer: Scorer, features: pd.DataFrame, reasons: int = 3) -> pd.DataFrame:
+    """Score every row of a feature frame.
+
+    Parameters
+    ----------
+    scorer : Scorer
+    features : DataFrame
+        As ``cxml features --model`` writes it: the columns of the model in any order, and beside them what should
+        stand in front of the scores, ``customer_id`` and ``cutoff``.
+    reasons : int
+        How many reasons to give.
+
+    Returns
+    -------
+    DataFrame
+        A row for each row, with the columns of the batch job's scores but ``status``, which only events tell.
+    """
+    import pandas as pd
+
+    from cxml.models.frames import Columns
+    from cxml.scoring.answer import score_matrix
+
+    plan = scorer.model.plan
+    categories = {name: plan.categories(name) for name in plan.categorical}
+    texts = [name for name in categories if str(features[name].dtype) != "category"]  # from a CSV file or a request
+    features = features.astype(dict.fromkeys(texts, "category"))
+    matrix = Columns(len(plan.columns), tuple(plan.columns), categories).matrix(features).astype("float32")
+    kept = {name: features[name].reset_index(drop=True) for name in ("customer_id", _CUTOFF) if name in features}
+    return pd.DataFrame({**kept, **score_matrix(scorer.model, matrix, reasons=reasons)})
+
+
+def example_events(model: SavedModel) -> pd.DataFrame:
+    """Make up a few events of a customer who does not exist, to show what a request looks like.
+
+    Parameters
+    ----------
+    model : SavedModel
+
+    Returns
+    -------
+    DataFrame
+        Under the source's own column names, stamps as ISO 8601 texts.
+    """
+    import pandas as pd
+
+    columns = model.settings["journeys"]["columns"]
+    customer, timestamp, touchpoint = (
+        columns.get(name, (name,))[0] for name in ("customer_id", "timestamp", "touchpoint")
+    )
+    words = (model.settings["touchpoints"] or ["visit"])[:3]
+    days = [f"2024-01-{day:02d}T12:00:00Z" for day in range(1, len(words) + 1)]
+    return pd.DataFrame({customer: ["example"] * len(words), timestamp: days, touchpoint: words})
+
+
+def _just_after(scorer: Scorer, events: pd.DataFrame, customer_column: str) -> Any:
+    """Give the moment just after the last event of all customers; None for at most one, whose own last event it is."""
+    if events[customer_column].nunique() < 2:
+        return None
+    lasts = []
+    for customer, rows in events.groupby(customer_column, sort=True):
+        try:
+            [answer] = scorer.score_many({_plain(customer): _records(rows)}, reasons=0)
+        except DataError as error:
+            raise DataError(f"customer {_plain(customer)!r}: {error}") from error
+        lasts.append(answer[_CUTOFF])
+    return format_instant(max(parse_instant(last) for last in lasts))
 
 
 def _customer_column(scorer: Scorer, frame: pd.DataFrame) -> str:

@@ -150,7 +150,7 @@ def log_training(
     register_as : str, optional
         Registers the model as a new version under this name.
     input_example : DataFrame, optional
-        A few events, kept with the model.
+        A few events, kept with the model. Default: of a customer who does not exist.
 
     Returns
     -------
@@ -418,6 +418,9 @@ def _pack(folder: Path, packed: Path, described: Any, input_example: pd.DataFram
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ParamSchema, ParamSpec
 
+    from cxml.models.store import load_model
+    from cxml.tracking.flavour import example_events
+
     # Parameters alone: checking every column of every call would cost a hundred times the prediction.
     signature = ModelSignature(params=ParamSchema([ParamSpec("at", "string", None), ParamSpec("reasons", "long", 3)]))
     save: Callable[..., None] = mlflow.pyfunc.save_model
@@ -428,7 +431,7 @@ def _pack(folder: Path, packed: Path, described: Any, input_example: pd.DataFram
         pip_requirements=[f"cxml=={__version__}", f"mlflow=={mlflow.__version__}"],
         signature=signature,
         mlflow_model=described,
-        input_example=input_example,
+        input_example=example_events(load_model(folder)) if input_example is None else input_example,
     )
     for name in _STRAYS:
         (packed / name).unlink(missing_ok=True)

@@ -315,6 +315,7 @@ def _learn_satisfaction(
     last_low, last_mid = score_groups(satisfaction.kind, lowest, highest)
     return model.predictor_, {
         "kind": satisfaction.kind, "lowest": lowest, "highest": highest, "last_low": last_low, "last_mid": last_mid,
+        "touchpoint": satisfaction.touchpoint,
     }  # fmt: skip
 
 

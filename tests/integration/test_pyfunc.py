@@ -1,6 +1,14 @@
 """The model as MLflow serves it answers with the very numbers of the batch job."""
 
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -97,3 +105,87 @@ def test_a_version_that_is_not_there_is_refused_by_name(project, tracked):
 
     with pytest.raises(ConfigError, match="shop"):
         project.score("models:/shop/9", cutoff=CUTOFF)
+
+
+def test_a_frame_of_features_gives_the_same_scores(project, model, loaded, scores, tmp_path):
+    project.write_features([CUTOFF], tmp_path / "features.csv", model=model)
+    features = project.features([CUTOFF], model=model)
+    features = features[features["customer_id"].isin(scores["customer_id"])]
+    expected = scores.drop(columns="status")
+    assert_same(predict(loaded, features), expected)
+    texts = features.astype({name: "str" for name in features if str(features[name].dtype) == "category"})
+    texts = texts[texts.columns[::-1]].where(features.notna())
+    assert_same(predict(loaded, texts), expected)
+
+
+def test_the_logged_model_shows_an_example_and_says_what_it_needs(project, loaded):
+    from cxml import __version__
+
+    described = loaded.metadata
+    assert described.saved_input_example_info is not None
+    assert described.get_input_schema() is None  # checking every column of every call costs more than the score
+    assert {one["name"] for one in described.get_params_schema().to_dict()} == {"at", "reasons"}
+    needs = [folder / "requirements.txt" for folder in project.model_folder("models:/shop/1").parents]
+    assert f"cxml=={__version__}" in next(file for file in needs if file.exists()).read_text()
+
+
+def ask(port: int, path: str, body: object = None):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return answer.read()
+
+
+@pytest.mark.slow
+def test_mlflow_serves_the_model_over_http(project, tracked, events, scores, tmp_path):
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    some = scores.head(3)
+    told = events[events["customer_id"].isin(some["customer_id"])]
+    told = told.assign(timestamp=told["timestamp"].astype(str))
+    frame = json.loads(told.to_json(orient="split", index=False))
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": project.tracking_uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "--model-uri",
+        tracked.model_uri,
+        "--env-manager",
+        "local",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in range(240):
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            try:
+                ask(port, "/ping")
+                break
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.5)
+        answer = json.loads(ask(port, "/invocations", {"dataframe_split": frame, "params": {"at": CUTOFF}}))
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(20)
+    given = pd.DataFrame(answer["predictions"])
+    assert given["customer_id"].tolist() == some["customer_id"].tolist()
+    for column in ("churn_30d", "churn_60d", "expected_nps"):
+        assert given[column].tolist() == some[column].tolist()
+    assert given["reason_1"].tolist() == some["reason_1"].tolist()

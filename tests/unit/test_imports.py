@@ -21,12 +21,16 @@ SERVING = [
     "cxml.features.kernel",
     "cxml.features.matrix",
     "cxml.features.plan",
+    "cxml.features.single",
+    "cxml.features.state",
     "cxml.journeys.block",
     "cxml.journeys.records",
     "cxml.models.calibration",
+    "cxml.models.packing",
     "cxml.models.predictor",
     "cxml.models.store",
     "cxml.models.trees",
+    "cxml.scoring.quick",
     "cxml.scoring.scorer",
 ]
 

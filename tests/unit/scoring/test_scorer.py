@@ -10,6 +10,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from cxml import ConfigError, DataError, load
@@ -207,6 +209,8 @@ def test_no_events_are_refused(scorer):
         ("duration", float("inf"), r"record 3: duration is not finite"),
         ("resolved", "perhaps", r"record 3: resolved is neither yes nor no.*'perhaps'"),
         ("customer_id", 8, r"record 3: customer_id is not that of record 1.*one customer"),
+        ("value", 10**400, r"record 3: value is not finite"),
+        ("timestamp", 1704067200000000, r"record 3: timestamp is not readable"),
     ],
 )
 def test_a_wrong_field_is_named_in_the_error(scorer, journey, field, value, says):
@@ -225,6 +229,68 @@ def test_an_unreadable_cutoff_is_refused(scorer, journey):
         scorer.score(journey, at="tomorrow")
 
 
+@pytest.mark.parametrize("score", [77, -1, 7.5])
+@pytest.mark.parametrize("shape", ["events", "columns"])
+def test_an_answer_off_the_scale_is_refused_at_the_survey_alone(scorer, journey, score, shape):
+    journey[8]["score"] = score
+    elsewhere = [*journey[:8], journey[8] | {"score": 10}, journey[9] | {"score": score}, journey[10]]
+    ask = (lambda events: columns_of(events)) if shape == "columns" else list
+    with pytest.raises(DataError, match=rf"record 9: score of 'survey_answer' is no whole number.*'{score}'"):
+        scorer.score(ask(journey), AT)
+    assert scorer.score(ask(elsewhere), AT)["status"] == "ok"
+
+
+def test_a_model_that_does_not_tell_its_survey_takes_any_score(scorer, journey):
+    settings = copy.deepcopy(scorer.model.settings)
+    del settings["satisfaction"]["touchpoint"]
+    journey[8]["score"] = 77
+    assert Scorer(dataclasses.replace(scorer.model, settings=settings)).score(journey, AT)["status"] == "ok"
+
+
+# ---------------------------------------------------------------- columns instead of events
+
+
+def columns_of(events):
+    return {name: [event.get(name) for event in events] for name in {name for event in events for name in event}}
+
+
+def test_columns_give_the_answer_of_events(scorer, journey):
+    expected = scorer.score(journey, AT, customer=ABOUT)
+    columns = columns_of(journey)
+    assert scorer.score(columns, AT, customer=ABOUT) == expected
+    frame = pd.DataFrame(journey)
+    arrays = {
+        "customer_id": frame["customer_id"].to_numpy(),
+        "timestamp": pd.to_datetime(frame["timestamp"]).dt.tz_convert(None).to_numpy("datetime64[us]"),
+        "touchpoint": frame["touchpoint"].to_numpy(),
+        "channel": frame["channel"],
+        "value": frame["value"].to_numpy(np.float64),
+        "duration": frame["duration"].to_numpy(np.float32),
+        "score": frame["score"].to_numpy(),
+        "case_id": tuple(columns["case_id"]),
+        "resolved": columns["resolved"],
+    }
+    assert scorer.score(arrays, AT, customer=ABOUT) == expected
+    del columns["customer_id"]
+    assert scorer.score_many({7: columns}, AT, customers={7: ABOUT}) == [{"customer_id": 7} | expected]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"value": [1.0]}, "column 'value' has 1 values, others have 11"),
+        ({"touchpoint": "call"}, "column 'touchpoint' is a str"),
+        ({"value": {"a": 1}}, "column 'value' is a dict"),
+        ({"value": [float("inf")] * 11}, "record 1: value is not finite"),
+        ({"value": np.full(11, np.inf)}, "record 1: value is not finite"),
+        ({"value": np.zeros((11, 1))}, r"record 1: value is not a number|column 'value'"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused_by_name(scorer, journey, change, says):
+    with pytest.raises(DataError, match=says):
+        scorer.score(columns_of(journey) | change, AT)
+
+
 # ---------------------------------------------------------------- what it leaves alone
 
 
@@ -235,13 +301,71 @@ def test_neither_the_journey_nor_the_customer_is_changed(scorer, journey):
     assert about == ABOUT
 
 
-def test_two_threads_at_once_give_the_same_numbers(scorer, journey):
+def test_eight_threads_at_once_give_the_same_numbers(scorer, journey):
     journeys = [journey[: n + 1] for n in range(len(journey))] * 20
     one_by_one = [scorer.score(events, AT, customer=ABOUT) for events in journeys]
-    with ThreadPoolExecutor(2) as threads:
+    with ThreadPoolExecutor(8) as threads:
         at_once = list(threads.map(lambda events: scorer.score(events, AT, customer=ABOUT), journeys))
     assert at_once == one_by_one
     assert len({json.dumps(answer) for answer in one_by_one}) > 5
+
+
+def test_a_child_that_was_forked_after_scoring_scores_as_its_parent(journey):
+    """In a process of its own: one that has started threads, as pytest may have, must not fork."""
+    code = f"""
+import json, os, sys
+import cxml
+scorer = cxml.load({str(SHIPPED)!r}, warm=True)
+events = json.loads(sys.stdin.read())
+warm = scorer.customer(7, events[:-1])
+expected = [scorer.score(events, at={AT!r}), scorer.score_many({{7: events}}, at={AT!r})]
+for _ in range(4):
+    back, there = os.pipe()
+    child = os.fork()
+    if child == 0:
+        warm.add(events[-1])
+        answers = [scorer.score(events, at={AT!r}), scorer.score_many({{7: events}}, at={AT!r}), warm.score(at={AT!r})]
+        os.write(there, json.dumps(answers).encode())
+        os._exit(0)
+    os.close(there)
+    with os.fdopen(back) as answers:
+        assert json.load(answers) == [*expected, expected[0]]
+    assert os.waitpid(child, 0)[1] == 0
+assert scorer.score(events, at={AT!r}) == expected[0]
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(journey),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_warm_scorer_compiles_nothing_more(journey):
+    late = journey[5] | {"touchpoint": "teleported", "available_at": "2024-08-01T00:00:00Z"}
+    code = f"""
+import json, sys
+import cxml
+from numba.core import event
+scorer = cxml.load({str(SHIPPED)!r}, warm=True)
+journey, late = json.loads(sys.stdin.read())
+with event.install_recorder("numba:compile") as compiled:
+    columns = {{name: [one[name] for one in journey[:2]] for name in journey[0]}}
+    for events in (journey, journey[::-1], [*journey, late], columns):
+        scorer.score(events, customer={ABOUT!r})
+        scorer.score(events)
+    warm = scorer.customer(7, journey)
+    warm.add(late)
+    warm.score()
+assert not compiled.buffer, compiled.buffer
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps([journey, late]), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("events", ["abc", {"touchpoint": "call"}, [["call"]], 7])

@@ -1,17 +1,20 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from cxml.errors import ConfigError, DataError
-from cxml.tracking.flavour import JourneyModel, find_model, score_frame
+from cxml.scoring.scorer import load
+from cxml.tracking.flavour import JourneyModel, example_events, find_model, score_frame
 
 
 class CountingScorer:
     """Answers with what it was asked, so that the way from frame to journeys can be seen."""
 
     model = SimpleNamespace(
-        settings={"journeys": {"columns": {"customer_id": ["user"]}}, "customer_attributes": ["plan"]}
+        settings={"journeys": {"columns": {"customer_id": ["user"]}}, "customer_attributes": ["plan"]},
+        plan=SimpleNamespace(columns=["count__all__7d"]),
     )
 
     def score_many(self, journeys, at=None, *, customers=None, reasons=3):
@@ -106,3 +109,39 @@ def test_a_model_is_found_however_mlflow_packed_it(tmp_path):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="is no model of cxml"):
         find_model(tmp_path)
+
+
+SHIPPED = Path(__file__).parents[3] / "models" / "telecom_demo"
+
+
+def journeys(silent_since="2024-01-03"):
+    days = pd.to_datetime(["2023-06-01", "2024-01-01", silent_since, "2024-09-01T10:00"], utc=True, format="ISO8601")
+    return pd.DataFrame({"customer_id": [1, 1, 1, 2], "timestamp": days, "touchpoint": "login"})
+
+
+def test_without_a_cutoff_all_are_scored_just_after_the_last_event_of_all():
+    scorer = load(SHIPPED)
+    scores = score_frame(scorer, journeys())
+    assert scores["cutoff"].tolist() == [pd.Timestamp("2024-09-01T10:00:00.000001Z")] * 2
+    assert scores["status"].tolist() == ["stale", "thin"]
+    pd.testing.assert_frame_equal(scores, score_frame(scorer, journeys(), at="2024-09-01T10:00:00.000001Z"))
+
+
+def test_a_single_customer_is_scored_just_after_their_own_last_event():
+    scores = score_frame(load(SHIPPED), journeys().iloc[:3])
+    assert scores["cutoff"].tolist() == [pd.Timestamp("2024-01-03T00:00:00.000001Z")]
+    assert scores["status"].tolist() == ["ok"]
+
+
+def test_the_example_is_of_a_customer_who_does_not_exist_and_can_be_scored():
+    scorer = load(SHIPPED)
+    example = example_events(scorer.model)
+    assert example["customer_id"].unique().tolist() == ["example"]
+    assert len(JourneyModel(scorer).predict(example)) == 1
+
+
+def test_features_take_no_other_cutoff():
+    scorer = load(SHIPPED)
+    frame = pd.DataFrame([dict.fromkeys(scorer.model.plan.columns, 0.0)])
+    with pytest.raises(ConfigError, match="computed at some cutoff already"):
+        JourneyModel(scorer).predict(frame, {"at": "2024-01-01"})
