@@ -24,7 +24,7 @@ anything = st.one_of(st.floats(width=32), st.sampled_from([0.0, -0.0, 1e-36, -1.
 quick = settings(deadline=None, max_examples=60)
 
 
-def grown():
+def grown(n_trees=20, **parameters):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(2000, 4))
     X[:, 1] = np.where(rng.random(2000) < 0.5, 0.0, X[:, 1])
@@ -32,10 +32,12 @@ def grown():
     X[:, :2][rng.random((2000, 2)) < 0.2] = np.nan
     y = np.nan_to_num(X[:, 0] * X[:, 1]) + X[:, 2] % 2 + X[:, 3]
     data = lightgbm.Dataset(X, y, categorical_feature=[2])
-    return lightgbm.train({"num_leaves": 12, "verbosity": -1, "min_data_per_group": 5, "num_threads": 1}, data, 20)
+    common = {"num_leaves": 12, "verbosity": -1, "min_data_per_group": 5, "num_threads": 1}
+    return lightgbm.train(common | parameters, data, n_trees)
 
 
 BOOSTER = grown()
+MANY = grown(120, zero_as_missing=True, num_leaves=64, min_data_in_leaf=3, learning_rate=0.05)
 TREES = TreeEnsemble.from_text(BOOSTER.model_to_string())
 
 
@@ -43,6 +45,14 @@ TREES = TreeEnsemble.from_text(BOOSTER.model_to_string())
 @given(arrays(np.float32, st.tuples(st.integers(1, 6), st.just(4)), elements=anything))
 def test_the_walk_is_lightgbms_for_any_numbers(rows):
     assert np.array_equal(TREES.predict(rows), BOOSTER.predict(rows, raw_score=True))
+
+
+@quick
+@given(arrays(np.float32, st.tuples(st.integers(64, 70), st.just(4)), elements=anything))
+def test_masks_are_lightgbms_for_any_numbers_too(rows):
+    many = TreeEnsemble.from_text(MANY.model_to_string())
+    assert np.array_equal(many.predict(rows), MANY.predict(rows, raw_score=True))
+    assert "_masks" in vars(many), "these rows were walked"
 
 
 @quick

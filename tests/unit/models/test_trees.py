@@ -222,3 +222,24 @@ def test_two_nodes_that_lead_to_each_other_are_refused(booster):
         text = text.replace(f"\n{key}={line}", f"\n{key}={words}", 1)
     with pytest.raises(DataError, match="must form one tree"):
         TreeEnsemble.from_text(text)
+
+
+@pytest.mark.parametrize("leaves", [2, 64, 65])
+@pytest.mark.parametrize("zero_as_missing", [False, True])
+def test_many_rows_of_many_trees_equal_lightgbm_in_every_bit_by_masks_or_not(leaves, zero_as_missing):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(3_000, 5)).round(1)
+    X[:, 3] = rng.integers(0, 9, len(X))
+    X[rng.random(X.shape) < 0.1] = np.nan
+    y = np.nan_to_num(X[:, 0]) * np.nan_to_num(X[:, 1]) + (X[:, 3] % 3 == 1)
+    parameters = {
+        "num_leaves": leaves, "min_data_in_leaf": 2, "min_data_per_group": 5, "zero_as_missing": zero_as_missing,
+        "verbosity": -1, "num_threads": 1,
+    }  # fmt: skip
+    booster = lightgbm.train(parameters, lightgbm.Dataset(X, y, categorical_feature=[3]), 130)
+    trees = TreeEnsemble.from_text(booster.model_to_string())
+    assert np.array_equal(trees.predict(X), booster.predict(X, raw_score=True))
+    assert np.array_equal(trees.predict(X, threads=3), trees.predict(X))
+    assert (trees._masks is None) == (leaves == 65)
+    walked = np.concatenate([trees.predict(X[i : i + 1]) for i in range(200)])
+    assert np.array_equal(walked, trees.predict(X)[:200])
