@@ -45,11 +45,30 @@ def read_snapshots(snapshots: pd.DataFrame) -> tuple[pd.Series[Any], Int64]:
             raise DataError(
                 f"snapshots: column '{name}' is missing in {n_null:,} of {len(snapshots):,} rows; drop them"
             )
+    if pd.api.types.is_numeric_dtype(snapshots["cutoff"]):
+        raise DataError(
+            "snapshots: column 'cutoff' holds numbers, which could count anything; make moments of them, such as "
+            "pd.to_datetime(cutoff, unit='us', utc=True)"
+        )
     try:
         moments = pd.DatetimeIndex(pd.to_datetime(snapshots["cutoff"], utc=True, format="ISO8601")).as_unit("us")
     except (ValueError, TypeError) as error:
         raise DataError(f"snapshots: column 'cutoff' does not hold moments: {error}") from None
     return snapshots["customer_id"], np.ascontiguousarray(moments.asi8)
+
+
+def latest_cutoff(snapshots: pd.DataFrame) -> int:
+    """Give the latest cutoff of some snapshots, UTC microseconds.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As of `read_snapshots`, and if there are none.
+    """
+    _, cutoffs = read_snapshots(snapshots)
+    if not len(cutoffs):
+        raise DataError("snapshots: there are none to learn from; give at least one customer_id and cutoff")
+    return int(cutoffs.max())
 
 
 class RowsByCustomer:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +16,10 @@ import pandas as pd
 
 from cxml.features.frame import JourneyFeatures
 from cxml.files import write_aside
-from cxml.journeys.block import known_before
+from cxml.journeys.block import known_before, slice_block
 from cxml.journeys.canonical import literal
 from cxml.journeys.ingest import batches_of
+from cxml.journeys.log import Whole
 from cxml.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Rows that are put in order and written at a time.
 _BATCH_ROWS = 50_000
+#: A larger frame is not held in memory, and no larger piece of it is.
+_HELD_BYTES = 1 << 29
 
 
 def feature_frame(
@@ -65,8 +70,8 @@ def write_features(
 ) -> int:
     """Write the frame of `feature_frame` as Parquet, or CSV where the name ends so.
 
-    A log that does not fit in memory is written part by part, beside ``out``, and then put in order; a job that was
-    interrupted goes on with the part it was at.
+    What may not fit in memory, for its events or for the number of its rows, is written part by part, beside ``out``,
+    and then put in order; a job that was interrupted goes on with the part it was at.
 
     Parameters
     ----------
@@ -80,7 +85,8 @@ def write_features(
         How many rows.
     """
     is_csv = os.fspath(out).lower().endswith(".csv")
-    if not log.events.on_disk:
+    customer_bytes = len(cutoffs) * len(features.plan_.columns) * 4
+    if not log.events.on_disk and log.n_customers * customer_bytes <= _HELD_BYTES:
         frame = feature_frame(log, features, cutoffs, progress)
         with write_aside(out) as aside:
             if is_csv:
@@ -88,9 +94,10 @@ def write_features(
             else:
                 frame.to_parquet(aside, index=False, compression="zstd")
         return len(frame)
-    folder = Path(f"{os.fspath(out)}.{_key(log, features, cutoffs)}.parts")
+    at_once = max(1, _HELD_BYTES // max(1, customer_bytes))
+    folder = Path(f"{os.fspath(out)}.{_key(log, features, cutoffs, at_once)}.parts")
     with progress.step("features", log.n_customers) as advance:
-        for i, part in enumerate(log.parts()):
+        for i, part in enumerate(_parts(log, at_once)):
             file = folder / f"{i:04d}.parquet"
             if not file.exists():
                 with write_aside(file) as aside:
@@ -100,6 +107,14 @@ def write_features(
         n_rows = _sort_files(folder, aside, features.plan_, as_csv=is_csv)
     shutil.rmtree(folder)
     return n_rows
+
+
+def _parts(log: JourneyLog, at_once: int) -> Iterator[JourneyLog]:
+    """Give the log in parts of at most so many customers."""
+    for part in log.parts():
+        block = part.block
+        for first in range(0, block.n_customers, at_once):
+            yield replace(part, events=Whole(slice_block(block, first, min(first + at_once, block.n_customers))))
 
 
 def _frame_of(part: JourneyLog, features: JourneyFeatures, cutoffs: Sequence[int]) -> pd.DataFrame:
@@ -115,10 +130,11 @@ def _frame_of(part: JourneyLog, features: JourneyFeatures, cutoffs: Sequence[int
     return pd.concat([snapshots, features.transform(part, snapshots)], axis=1)
 
 
-def _key(log: JourneyLog, features: JourneyFeatures, cutoffs: Sequence[int]) -> str:
-    """Tell one job from another, so that a job goes on only with parts of its own."""
+def _key(log: JourneyLog, features: JourneyFeatures, cutoffs: Sequence[int], at_once: int) -> str:
+    """Tell one job from another, so that a job goes on only with parts of its own, cut in the same way."""
+    cut = (log.events.n_parts, at_once)
     digest = hashlib.sha256(
-        repr((features.plan_, tuple(cutoffs), log.quality, log.events.facts.counts.tobytes())).encode()
+        repr((features.plan_, tuple(cutoffs), log.quality, log.events.facts.counts.tobytes(), cut)).encode()
     )
     return digest.hexdigest()[:12]
 
@@ -126,34 +142,52 @@ def _key(log: JourneyLog, features: JourneyFeatures, cutoffs: Sequence[int]) -> 
 def _sort_files(folder: Path, out: Path, plan: FeaturePlan, *, as_csv: bool) -> int:
     """Put the rows of all parts in order, within bounds of memory."""
     import duckdb
+    import pyarrow.parquet as pq
 
     with duckdb.connect(config={"temp_directory": str(folder), "memory_limit": "500MB"}) as con:
         con.execute("set TimeZone = 'UTC'")
         rows = f"select * from read_parquet({literal(str(folder / '*.parquet'))}) order by cutoff, customer_id"
-        if as_csv:
-            return int(con.execute(f"copy ({rows}) to {literal(str(out))} (format csv, header)").fetchall()[0][0])
-        return _write_like_parts(batches_of(con.sql(rows), _BATCH_ROWS), next(folder.glob("*.parquet")), out, plan)
+        schema = pq.read_schema(next(folder.glob("*.parquet")))
+        tables = _like_parts(batches_of(con.sql(rows), _BATCH_ROWS), schema, plan)
+        return (_write_csv if as_csv else _write_parquet)(tables, schema, out)
 
 
-def _write_like_parts(batches: Iterable[pyarrow.RecordBatch], part: Path, out: Path, plan: FeaturePlan) -> int:
-    """Write batches with the types of a part: DuckDB makes plain texts of categories."""
+def _like_parts(
+    batches: Iterable[pyarrow.RecordBatch], schema: pyarrow.Schema, plan: FeaturePlan
+) -> Iterator[pyarrow.Table]:
+    """Give batches the types and names of the parts: DuckDB makes texts of categories, and knows no upper case."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    schema, n_rows = pq.read_schema(part), 0
     words = {name: pa.array(plan.categories(name), pa.string()) for name in plan.categorical}
 
-    def typed(name: str, column: pa.Array) -> pa.Array:
-        kind = schema.field(name).type
-        if name not in words:
-            return column.cast(kind)
-        codes = pc.index_in(column.cast(pa.string()), words[name]).cast(kind.index_type)
-        return pa.DictionaryArray.from_arrays(codes, words[name].cast(kind.value_type))
+    def typed(field: pa.Field, column: pa.Array) -> pa.Array:
+        if field.name not in words:
+            return column.cast(field.type)
+        codes = pc.index_in(column.cast(pa.string()), words[field.name]).cast(field.type.index_type)
+        return pa.DictionaryArray.from_arrays(codes, words[field.name].cast(field.type.value_type))
 
+    for batch in batches:
+        columns = [typed(field, column) for field, column in zip(schema, batch.columns, strict=True)]
+        yield pa.Table.from_arrays(columns, schema=schema)
+
+
+def _write_parquet(tables: Iterable[pyarrow.Table], schema: pyarrow.Schema, out: Path) -> int:
+    import pyarrow.parquet as pq
+
+    n_rows = 0
     with pq.ParquetWriter(out, schema, compression="zstd") as writer:
-        for batch in batches:
-            columns = [typed(name, batch.column(name)) for name in schema.names]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-            n_rows += batch.num_rows
+        for table in tables:
+            writer.write_table(table)
+            n_rows += table.num_rows
+    return n_rows
+
+
+def _write_csv(tables: Iterable[pyarrow.Table], schema: pyarrow.Schema, out: Path) -> int:
+    """Write as pandas does, so that a table reads the same wherever it was put in order."""
+    n_rows = 0
+    with out.open("w", encoding="utf-8", newline="") as file:
+        for table in chain([schema.empty_table()], tables):
+            table.to_pandas().to_csv(file, index=False, header=not file.tell())
+            n_rows += table.num_rows
     return n_rows

@@ -13,7 +13,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from cxml.errors import ConfigError
-from cxml.features.align import RowsByCustomer, distinct_ids, find_customer, read_snapshots, refuse_other_kind
+from cxml.features.align import (
+    RowsByCustomer,
+    distinct_ids,
+    find_customer,
+    latest_cutoff,
+    read_snapshots,
+    refuse_other_kind,
+)
 from cxml.features.catalogue import check_families
 from cxml.features.learn import Choice, learn_plan
 from cxml.features.matrix import fill_matrix
@@ -26,6 +33,7 @@ from cxml.times import Duration, parse_instant
 
 if TYPE_CHECKING:
     from cxml.config import ProjectConfig
+    from cxml.features.pipeline import SnapshotFeatures
     from cxml.features.state import CustomerState
     from cxml.features.trace import Trace
     from cxml.journeys.log import JourneyLog
@@ -229,6 +237,45 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             for position, name in enumerate(plan.categorical)
         }
         return pd.concat([frame, pd.DataFrame(coded, index=snapshots.index)], axis=1)
+
+    def fit_transform(self, log: JourneyLog, snapshots: pd.DataFrame, *, until: Any = None) -> pd.DataFrame:
+        """Learn what there is, and compute the features of each snapshot.
+
+        Parameters
+        ----------
+        log, snapshots
+            As in `transform`.
+        until : moment, optional
+            As in `fit`. Default: the latest cutoff.
+
+        Returns
+        -------
+        DataFrame
+            As of `transform`.
+
+        Raises
+        ------
+        ConfigError, DataError
+            As of `fit` and `transform`.
+        """
+        return self.fit(log, until=latest_cutoff(snapshots) if until is None else until).transform(log, snapshots)
+
+    def on(self, log: JourneyLog) -> SnapshotFeatures:
+        """Take one log for granted, so that snapshots alone are what is fitted and transformed.
+
+        Parameters
+        ----------
+        log : JourneyLog
+
+        Returns
+        -------
+        SnapshotFeatures
+            A step of a scikit-learn Pipeline. It learns anew, from what was known before the latest cutoff of the
+            snapshots it is fitted on.
+        """
+        from cxml.features.pipeline import SnapshotFeatures
+
+        return SnapshotFeatures(log, self)
 
     def matrix(self, log: JourneyLog, snapshots: pd.DataFrame) -> Float32:
         """Compute the features as a matrix whose category columns hold codes.

@@ -182,7 +182,7 @@ def learn_plan(
     fitted = {name: top_values(n, choice.max_values) for name, n in counts.items() if n or name in attributes}
     stages = {touchpoint: stage for stage, touchpoints in log.config.stages.items() for touchpoint in touchpoints}
     with_other = {name for name in _SELECTORS if len(fitted.get(name, ())) < len(counts[name])}
-    settings, words = _annotations(log, some, choice, until)
+    settings, words = _annotations(log, counts["channel"], choice, until)
     words["previous"] = fitted.get("touchpoint", ())
     _refuse_unknown_measures(choice.columns, (*some.measures, *log.config.measures))
     shown: dict[str, tuple[str, ...]] = {name: fitted[name] for name in _SELECTORS if name in fitted}
@@ -216,7 +216,9 @@ def learn_plan(
             tell(_nothing_known("likeness", _end(log, until)))
             chosen = tuple(a for a in chosen if "likeness" not in annotations_of([a]))
             used = annotations_of(chosen)
-    alive = _alive(log, settings, until) if any(a.statistic == "p_alive" for a in chosen) else None
+    alive = None
+    if any(a.statistic == "p_alive" for a in chosen):
+        alive = _alive(log, settings, counts["touchpoint"], until)
     if alive is None:
         if any(column.statistic == "p_alive" for column in choice.columns):
             raise ConfigError(
@@ -251,7 +253,7 @@ def learn_plan(
             f"{choice.max_values} values)"
         )
         return plan
-    peers = learn_peers(log.block, table, plan, outcomes, peers_by, _end(log, until))
+    peers = learn_peers(log, plan, outcomes, peers_by, _end(log, until))
     if not peers:
         tell(_nothing_known("peers", _end(log, until)))
     return replace(plan, peers=peers)
@@ -297,7 +299,7 @@ def _refuse_unknown_measures(columns: Sequence[Aggregate], held: Sequence[str]) 
 
 
 def _annotations(
-    log: JourneyLog, some: EventBlock, choice: Choice, until: int | None
+    log: JourneyLog, channels: Counter[str], choice: Choice, until: int | None
 ) -> tuple[AnnotationSettings, dict[str, tuple[str, ...]]]:
     """Give the words of a log a meaning, and the values of the categories that follow from it."""
     learned = set(choice.families) - {"basic", *FROM_OUTCOMES} or annotations_of(choice.columns)
@@ -307,7 +309,7 @@ def _annotations(
         promises=tuple(log.config.promises),
         activity=tuple(log.config.activity),
         surveys=tuple(choice.surveys),
-        self_service=_self_service(some),
+        self_service=_self_service(channels),
         timezone=log.config.timezone or "UTC",
         scale=choice.scale,
     )
@@ -322,11 +324,9 @@ def _annotations(
     return settings, words
 
 
-def _self_service(some: EventBlock) -> tuple[str, ...]:
+def _self_service(channels: Counter[str]) -> tuple[str, ...]:
     """Guess the channels in which customers help themselves, by their names."""
-    coded = some.categories.get("channel")
-    channels = () if coded is None else coded.vocabulary
-    return tuple(name for name in channels if _SELF_SERVICE.search(name.lower()))
+    return tuple(name for name in sorted(channels) if _SELF_SERVICE.search(name.lower()))
 
 
 def _needed(settings: AnnotationSettings, used: set[str]) -> AnnotationSettings:
@@ -344,7 +344,7 @@ def _likeness(
 ) -> LikenessTable | None:
     names = top_values(touchpoints, MOST_TOUCHPOINTS)
     last_low = None if choice.scale is None else score_bands(choice.scale)[0]
-    return learn_likeness(log.block, outcomes, names, _end(log, until), last_low)
+    return learn_likeness(log, outcomes, names, _end(log, until), last_low)
 
 
 def _end(log: JourneyLog, until: int | None) -> int:
@@ -353,9 +353,9 @@ def _end(log: JourneyLog, until: int | None) -> int:
 
 
 def _alive(
-    log: JourneyLog, settings: AnnotationSettings, until: int | None
+    log: JourneyLog, settings: AnnotationSettings, touchpoints: Counter[str], until: int | None
 ) -> tuple[float, float, float, float] | None:
-    present = tuple(name for name in settings.activity if name in log.events.touchpoints)
+    present = tuple(name for name in settings.activity if name in touchpoints)
     return fit_alive(rhythms(log.blocks(), _end(log, until), present))
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -24,6 +25,9 @@ from cxml.features.peers import PeerTable
 from cxml.features.plan import FeaturePlan
 from cxml.journeys.block import CustomerTable, EventBlock
 from cxml.times import DAY_US
+
+if TYPE_CHECKING:
+    from cxml.journeys.log import JourneyLog
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 Int64 = NDArray[np.int64]
@@ -50,11 +54,12 @@ class Outcomes:
     Parameters
     ----------
     customer : int64 array of shape (n,)
-        Index into the customers of the log's block, ascending.
+        Index into the customers of the block, ascending.
     cutoff : int64 array of shape (n,)
         UTC microseconds, ascending within each customer.
     value : float64 array of shape (n,)
-        1 churned within the shortest horizon, 0 not; or the score.
+        1 churned within the shortest horizon, 0 not; or the score. Whole numbers, which add up to the same in
+        whatever order they come.
     """
 
     customer: Int64
@@ -67,7 +72,10 @@ class Outcomes:
 
 #: Gives the outcomes that became known from one moment to another (UTC microseconds, the end exclusive), as they were
 #: known at the end. What becomes known later must not change them.
-Known = Callable[[int, int], Outcomes]
+Between = Callable[[int, int], Outcomes]
+#: Gives the outcomes of the customers of a block, which holds all their events and not all customers: a log that does
+#: not fit in memory is looked at block by block.
+Known = Callable[[EventBlock], Between]
 
 
 def demand_outcomes(outcomes: Mapping[str, Known] | None, names: Collection[str]) -> Mapping[str, Known]:
@@ -104,7 +112,7 @@ def demand_outcomes(outcomes: Mapping[str, Known] | None, names: Collection[str]
 
 
 def learn_likeness(
-    block: EventBlock,
+    log: JourneyLog,
     outcomes: Mapping[str, Known],
     touchpoints: Sequence[str],
     until: int,
@@ -114,8 +122,8 @@ def learn_likeness(
 
     Parameters
     ----------
-    block : EventBlock
-        All journeys.
+    log : JourneyLog
+        All journeys; looked at block by block.
     outcomes : mapping of str to Known
         By target.
     touchpoints : sequence of str
@@ -131,16 +139,26 @@ def learn_likeness(
         None where no outcome is known.
     """
     for target, known in outcomes.items():
-        found = known(_EVER, until)
-        if len(found) and (target == "churn" or last_low is not None):
-            value = found.value if target == "churn" else (found.value <= cast(float, last_low)).astype(np.float64)
-            return fit_likeness(block, replace(found, value=value), touchpoints)
+        if target == "churn" or last_low is not None:
+            ended_badly = partial(_ended_badly, known, until, None if target == "churn" else last_low)
+            likeness = fit_likeness(log, ended_badly, touchpoints)
+            if likeness is not None:
+                return likeness
     return None
 
 
+def _ended_badly(known: Known, until: int, last_low: float | None, block: EventBlock) -> Outcomes:
+    """Give the outcomes of a block; scores as 1 where they are low."""
+    found = known(block)(_EVER, until)
+    return found if last_low is None else replace(found, value=(found.value <= last_low).astype(np.float64))
+
+
 def fit_likeness(
-    block: EventBlock, outcomes: Outcomes, touchpoints: Sequence[str], most_events: int = _LATEST_EVENTS
-) -> LikenessTable:
+    log: JourneyLog,
+    outcomes: Callable[[EventBlock], Outcomes],
+    touchpoints: Sequence[str],
+    most_events: int = _LATEST_EVENTS,
+) -> LikenessTable | None:
     """Learn how much more often each step occurs in journeys that ended badly than in others.
 
     Each snapshot has a weight of 1, shared by the last events known before its cutoff. Of the weight that a step has,
@@ -150,10 +168,10 @@ def fit_likeness(
 
     Parameters
     ----------
-    block : EventBlock
-        All journeys.
-    outcomes : Outcomes
-        ``value`` is 1 where the journey ended badly, else 0.
+    log : JourneyLog
+        All journeys; looked at block by block.
+    outcomes : callable
+        Gives the outcomes of a block; ``value`` is 1 where the journey ended badly, else 0.
     touchpoints : sequence of str
         Those with log-odds of their own.
     most_events : int
@@ -161,30 +179,49 @@ def fit_likeness(
 
     Returns
     -------
-    LikenessTable
+    LikenessTable or None
+        None where there is no outcome. It does not depend on how customers are spread over blocks.
 
     Examples
     --------
-    >>> from cxml.journeys.block import Coded
-    >>> block = EventBlock(np.arange(100), np.arange(101), np.zeros(100, np.int64), None,
-    ...                    {"touchpoint": Coded(np.arange(100, dtype=np.int32) % 2, ("call", "visit"))})
-    >>> ended = Outcomes(np.arange(100), np.ones(100, np.int64), (np.arange(100) % 2 == 0).astype(float))
-    >>> [odds > 0 for odds in fit_likeness(block, ended, ["call", "visit"]).log_odds[0][-1]]
+    >>> import pandas as pd
+    >>> from cxml import read_journeys
+    >>> days = pd.date_range("2024-01-01", periods=100, tz="UTC")
+    >>> log = read_journeys(pd.DataFrame({"customer_id": range(100), "timestamp": days,
+    ...                                   "touchpoint": ["call", "visit"] * 50}))
+    >>> ended = Outcomes(np.arange(100), np.full(100, log.last + 1), np.tile([1.0, 0.0], 50))
+    >>> [odds > 0 for odds in fit_likeness(log, lambda block: ended, ["call", "visit"]).log_odds[0][-1]]
     [True, False, False]
     """
     names = tuple(sorted(touchpoints))
+    n_outcomes, counts = 0, np.zeros((N_FOLDS, 2, len(names) + 2, len(names) + 1, most_events), np.int64)
+    for n, found in log.map_blocks(lambda block: _steps_of(block, outcomes(block), names, most_events)):
+        n_outcomes += n
+        counts += found
+    if not n_outcomes:
+        return None
+    weights = (counts / np.arange(1, most_events + 1)).sum(axis=-1)
+    tables = [_log_odds(weights[_others(fold)].sum(axis=0)) for fold in range(N_FOLDS)]
+    return LikenessTable(names, tuple(tuple(map(tuple, np.round(table, _DECIMALS).tolist())) for table in tables))
+
+
+def _steps_of(
+    block: EventBlock, outcomes: Outcomes, names: tuple[str, ...], most_events: int
+) -> tuple[int, NDArray[np.int64]]:
+    """Count the outcomes of a block, and the steps before them (see `_count_steps`)."""
+    counts = np.zeros((N_FOLDS, 2, len(names) + 2, len(names) + 1, most_events), np.int64)
+    if not len(outcomes):
+        return 0, counts
     said = annotate(block, ["previous", "gap"], AnnotationSettings())
     touchpoint, previous = block.categories["touchpoint"], said.categories["previous"]
     place = {name: i for i, name in enumerate(names)}
     by_code = np.array([*(place.get(name, len(names)) for name in touchpoint.vocabulary), -1], np.int64)
     row = np.where(np.isnan(said.measures["gap"]), len(names) + 1, by_code[previous.codes])
-    weights = np.zeros((N_FOLDS, 2, len(names) + 2, len(names) + 1))
-    _weigh_steps(
+    _count_steps(
         block.starts, block.time, block.time if block.known is None else block.known, row, by_code[touchpoint.codes],
-        outcomes.customer, outcomes.cutoff, outcomes.value == 1.0, folds_of(block.customers), most_events, weights,
+        outcomes.customer, outcomes.cutoff, outcomes.value == 1.0, folds_of(block.customers), counts,
     )  # fmt: skip
-    tables = [_log_odds(weights[_others(fold)].sum(axis=0)) for fold in range(N_FOLDS)]
-    return LikenessTable(names, tuple(tuple(map(tuple, np.round(table, _DECIMALS).tolist())) for table in tables))
+    return len(outcomes), counts
 
 
 def _others(fold: int) -> list[int]:
@@ -205,7 +242,7 @@ def _compiled(function: _F) -> _F:
 
 
 @_compiled
-def _weigh_steps(
+def _count_steps(
     starts: Int64,
     time: Int64,
     known: Int64,
@@ -215,10 +252,13 @@ def _weigh_steps(
     cutoff: Int64,
     bad: Bool,
     fold: Int64,
-    most: int,
-    weights: Float64,
+    counts: Int64,
 ) -> None:
-    """Add to ``weights[fold, bad, row, column]`` what the latest events before each snapshot weigh."""
+    """Count in ``counts[fold, bad, row, column, n - 1]`` the latest events before each snapshot, where it has n.
+
+    Counts, not weights of 1 / n: whole numbers add up to the same in whatever order the snapshots come.
+    """
+    most = counts.shape[4]
     latest = np.empty(most, np.int64)
     for snapshot in range(customer.size):
         low, high = starts[customer[snapshot]], starts[customer[snapshot] + 1]
@@ -231,12 +271,11 @@ def _weigh_steps(
             event -= 1
         for event in latest[:n]:
             if row[event] >= 0 and column[event] >= 0:
-                weights[fold[customer[snapshot]], np.int64(bad[snapshot]), row[event], column[event]] += 1.0 / n
+                counts[fold[customer[snapshot]], np.int64(bad[snapshot]), row[event], column[event], n - 1] += 1
 
 
 def learn_peers(
-    block: EventBlock,
-    table: CustomerTable | None,
+    log: JourneyLog,
     plan: FeaturePlan,
     outcomes: Mapping[str, Known],
     attributes: Sequence[str],
@@ -246,9 +285,8 @@ def learn_peers(
 
     Parameters
     ----------
-    block : EventBlock
-        All journeys.
-    table : CustomerTable, optional
+    log : JourneyLog
+        All journeys, and what is known of customers; looked at block by block.
     plan : FeaturePlan
         Has the attributes and their vocabularies.
     outcomes : mapping of str to Known
@@ -262,22 +300,34 @@ def learn_peers(
     tuple of PeerTable
         One for each target and attribute; none for a target of which nothing is known.
     """
-    if not attributes or not block.n_events:
+    if not attributes or not outcomes:
         return ()
     only = replace(plan, aggregates=(), custom=(), peers=(), alive=None)
-    dates = _monthly(int(block.time.min()), until)
-    folds = folds_of(block.customers)
+    dates = _monthly(log.first, until)
+    threads = None if log.events.n_parts == 1 else 1  # several blocks are looked at at a time
+
+    def tallies_of(block: EventBlock) -> dict[tuple[str, int], Tally]:
+        found = {}
+        for target, known in outcomes.items():
+            between = known(block)
+            for date in dates:
+                ended = between(date - _YEAR_US, date)
+                if len(ended):
+                    found[target, date] = tally(block, log.customers, only, attributes, ended, threads)
+        return found
+
+    tallies: dict[tuple[str, int], Tally] = {}
+    for found in log.map_blocks(tallies_of):
+        for key, one in found.items():
+            so_far = tallies.setdefault(key, dict.fromkeys(attributes, np.zeros(())))
+            tallies[key] = {name: so_far[name] + one[name] for name in attributes}
     learned = []
-    for target, known in outcomes.items():
-        rates: dict[int, dict[str, Float64]] = {}
-        for date in dates:
-            found = known(date - _YEAR_US, date)
-            if all((folds[found.customer] != fold).any() for fold in range(N_FOLDS)):
-                rates[date] = rates_at(block, table, only, attributes, found)
-        for name in attributes if rates else ():
-            by_fold = np.round(np.stack([found[name] for found in rates.values()], axis=1), _DECIMALS)
-            nested = tuple(tuple(map(tuple, of_dates)) for of_dates in by_fold.tolist())
-            learned.append(PeerTable(name, target, tuple(rates), nested))
+    for target in outcomes:
+        known_at = [date for date in dates if (target, date) in tallies and _tells_all(tallies[target, date])]
+        for name in attributes if known_at else ():
+            rates = np.stack([rates_of(tallies[target, date][name]) for date in known_at], axis=1)
+            nested = tuple(tuple(map(tuple, of_dates)) for of_dates in np.round(rates, _DECIMALS).tolist())
+            learned.append(PeerTable(name, target, tuple(known_at), nested))
     return tuple(learned)
 
 
@@ -286,45 +336,77 @@ def _monthly(first: int, until: int) -> list[int]:
     return list(range(until, first, -_MONTH_US))[::-1]
 
 
-def rates_at(
-    block: EventBlock, table: CustomerTable | None, plan: FeaturePlan, attributes: Sequence[str], outcomes: Outcomes
-) -> dict[str, Float64]:
-    """Compute the mean outcome by value of each attribute, without the customers of each fold.
+#: By attribute, of shape (2, n_folds, n_values + 2): the sum of the outcomes of each value, and how many there are.
+Tally = dict[str, Float64]
 
-    A mean is shrunk to that of all values with the weight of 20 snapshots.
+
+def tally(
+    block: EventBlock,
+    table: CustomerTable | None,
+    plan: FeaturePlan,
+    attributes: Sequence[str],
+    outcomes: Outcomes,
+    threads: int | None = None,
+) -> Tally:
+    """Add up the outcomes of the customers of a block by value of each attribute, fold by fold.
 
     Parameters
     ----------
     block : EventBlock
-        All journeys.
     table : CustomerTable, optional
     plan : FeaturePlan
         Has the attributes and their vocabularies, and nothing else: what the customers had at their cutoffs.
     attributes : sequence of str
     outcomes : Outcomes
-        Of customers of two folds at least.
+    threads : int, optional
+        Default: one for each core.
 
     Returns
     -------
-    dict of str to float64 array of shape (n_folds, n_values + 2)
-        By attribute.
+    dict of str to float64 array of shape (2, n_folds, n_values + 2)
+        By attribute: sums, and numbers of outcomes. Those of blocks add up to those of all.
     """
     row_starts = np.searchsorted(outcomes.customer, np.arange(block.n_customers + 1)).astype(np.int64)
-    matrix = fill_matrix(plan, block, row_starts, outcomes.cutoff, table)
+    matrix = fill_matrix(plan, block, row_starts, outcomes.cutoff, table, threads)
     fold = folds_of(block.customers)[outcomes.customer]
-    found = {}
+    found: Tally = {}
     for name in attributes:
         codes, n_codes = matrix[:, plan.columns.index(f"last__{name}")], len(plan.vocabularies[name]) + 2
         cell = fold * n_codes + np.where(np.isnan(codes), n_codes - 1, codes).astype(np.int64)
         shape, size = (N_FOLDS, n_codes), N_FOLDS * n_codes
         sums = np.bincount(cell, outcomes.value, size).reshape(shape)
         counts = np.bincount(cell, minlength=size).reshape(shape)
-        found[name] = np.array(
-            [_shrunk(sums[_others(k)].sum(axis=0), counts[_others(k)].sum(axis=0)) for k in range(N_FOLDS)]
-        )
+        found[name] = np.array([sums, counts], np.float64)
     return found
 
 
-def _shrunk(sums: Float64, counts: Int64) -> Float64:
-    shrunk: Float64 = (sums + _PRIOR_PEERS * (sums.sum() / counts.sum())) / (counts + _PRIOR_PEERS)
-    return shrunk
+def _tells_all(tallied: Tally) -> bool:
+    """Tell whether something is known outside of every fold."""
+    n_of_fold = next(iter(tallied.values()))[1].sum(axis=1)
+    return bool((n_of_fold < n_of_fold.sum()).all())
+
+
+def rates_of(tallied: Float64) -> Float64:
+    """Compute the mean outcome by value of an attribute, without the customers of each fold.
+
+    A mean is shrunk to that of all values with the weight of 20 snapshots.
+
+    Parameters
+    ----------
+    tallied : float64 array of shape (2, n_folds, n_values + 2)
+        Sums and numbers of outcomes, of customers of two folds at least.
+
+    Returns
+    -------
+    float64 array of shape (n_folds, n_values + 2)
+
+    Examples
+    --------
+    >>> two_folds = np.array([[[0.0], [3.0], [0.0], [0.0], [0.0]], [[4.0], [4.0], [0.0], [0.0], [0.0]]])
+    >>> rates_of(two_folds).round(3).ravel().tolist()
+    [0.75, 0.0, 0.375, 0.375, 0.375]
+    """
+    sums, counts = np.stack([tallied[:, _others(fold)].sum(axis=1) for fold in range(N_FOLDS)], axis=1)
+    overall = sums.sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True)
+    rates: Float64 = (sums + _PRIOR_PEERS * overall) / (counts + _PRIOR_PEERS)
+    return rates

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxml.journeys.canonical import RowRules
-from cxml.journeys.schema import FIRST_US, LAST_US, NUMBER_COLUMNS, TEXT_COLUMNS
-from cxml.journeys.shuffle import Shuffle, fixed_values, float_values
-from cxml.journeys.stamps import local_to_utc
+from cxml.journeys.schema import FIRST_US, LAST_US, MISSING, NUMBER_COLUMNS, PROMISE, STAMP_COLUMNS, TEXT_COLUMNS
+from cxml.journeys.shuffle import Shuffle, fixed_values, float_values, is_there
+from cxml.journeys.stamps import days_until, local_to_utc
 from cxml.progress import Advance
 
 _BATCH_ROWS = 524_288  # so many that the pieces of a part are few, so few that a batch takes little memory
@@ -61,6 +61,11 @@ class CleanFile:
     def numbers(self) -> list[str]:
         """Columns to read as numbers."""
         return [name for name in self.found if name in NUMBER_COLUMNS or name in self.measures]
+
+    @property
+    def further_stamps(self) -> list[str]:
+        """Columns to read as moments, beside that of the event; a row may lack them."""
+        return [name for name in self.found if name in STAMP_COLUMNS and name != "timestamp"]
 
     def open(self, metadata: Any = None) -> Any:
         """Open the file; texts come as dictionaries."""
@@ -158,25 +163,24 @@ def _tasks(metadata: Any) -> Iterator[list[int]]:
 
 
 def _types_fit(schema: Any, clean: CleanFile) -> bool:
+    sources = list(clean.found.values())
+    if any("." in source or schema.names.count(source) != 1 for source in sources):
+        return False
+    return all(_type_fits(name, schema.field(source).type, clean) for name, source in clean.found.items())
+
+
+def _type_fits(name: str, kind: Any, clean: CleanFile) -> bool:
     import pyarrow as pa
 
-    found = clean.found
-    texts, sources = clean.texts, list(found.values())
-    if len({"timestamp", *texts, *clean.numbers}) != len(found) or any("." in source for source in sources):
-        return False
-    if any(schema.names.count(source) != 1 for source in sources):
-        return False
-    kind = {name: schema.field(source).type for name, source in found.items()}
-    stamp, ids = kind["timestamp"], kind["customer_id"]
-    is_text = {n: pa.types.is_dictionary(kind[n]) and kind[n].value_type == pa.string() for n in texts}
-    return (
-        (ids in (pa.int64(), pa.int32()) or is_text.pop("customer_id"))
-        and pa.types.is_timestamp(stamp)
-        and stamp.unit in _UNITS_US
-        and (stamp.tz is not None or clean.zone is not None)
-        and all(fits for name, fits in is_text.items() if name != "customer_id")
-        and all(kind[name] in (pa.float64(), pa.float32(), pa.int32(), pa.int16()) for name in clean.numbers)
-    )
+    is_text = pa.types.is_dictionary(kind) and kind.value_type == pa.string()
+    if name in clean.texts:
+        return name not in clean.numbers and (is_text or (name == "customer_id" and kind in (pa.int64(), pa.int32())))
+    if name in STAMP_COLUMNS:
+        is_stamp = pa.types.is_timestamp(kind) and kind.unit in _UNITS_US
+        return is_stamp and (kind.tz is not None or clean.zone is not None)
+    if name in clean.numbers:
+        return kind in (pa.float64(), pa.float32(), pa.int32(), pa.int16())
+    return (name == "sequence" and kind in (pa.int64(), pa.int32())) or (name == "resolved" and kind == pa.bool_())
 
 
 def _columns(batch: Any, clean: CleanFile) -> dict[str, Any] | None:
@@ -193,11 +197,22 @@ def _columns(batch: Any, clean: CleanFile) -> dict[str, Any] | None:
     if not _on_the_scale(columns, clean.rules):
         return None
     time = _stamps(columns["timestamp"], clean.zone)
-    if time is None or _is_out_of_reach(time, clean.rules):
+    if time is None or (clean.rules.as_of is not None and len(time) and int(time.max()) > clean.rules.as_of):
         return None
     columns["timestamp"] = time
+    for name in clean.further_stamps:
+        stamps = _stamps(columns[name], clean.zone)
+        if stamps is None:
+            return None
+        columns[name] = stamps
+    if "promised" in columns:
+        columns[PROMISE] = days_until(columns.pop("promised"), time)
+    if "sequence" in columns:
+        columns["sequence"] = _with_missing(fixed_values(columns["sequence"]).astype(np.int64), columns["sequence"])
     if not is_text:
         columns["customer_id"] = fixed_values(columns["customer_id"]).astype(np.int64, copy=False)
+    if "resolved" in columns:
+        columns["resolved"] = _yes_no(columns["resolved"])
     for name in clean.numbers:
         is_double = columns[name].type == pa.float64()
         values = fixed_values(columns[name]) if is_double else float_values(columns[name])
@@ -209,21 +224,35 @@ def _columns(batch: Any, clean: CleanFile) -> dict[str, Any] | None:
 
 
 def _stamps(column: Any, zone: str | None) -> NDArray[np.int64] | None:
-    """Give stamps as UTC microseconds; None where one is too far away to be written so."""
+    """Give stamps as UTC microseconds, `MISSING` where there is none; None where one is out of reach."""
     unit, is_naive = _UNITS_US[column.type.unit], column.type.tz is None
     stamps = fixed_values(column, np.int64)
-    if unit > 1:
-        if len(stamps) and max(abs(int(stamps.min())), abs(int(stamps.max()))) > LAST_US // unit:
+    if column.null_count:
+        stamps = np.where(is_there(column) == 1, stamps, 0)
+    if not _in_reach(stamps, unit):
+        return None
+    stamps = stamps * unit if unit > 1 else stamps
+    if is_naive and zone is not None:
+        stamps = local_to_utc(stamps, zone)
+        if not _in_reach(stamps):
             return None
-        stamps = stamps * unit
-    return local_to_utc(stamps, zone) if is_naive and zone is not None else stamps
+    return _with_missing(stamps, column)
 
 
-def _is_out_of_reach(time: NDArray[np.int64], rules: RowRules) -> bool:
-    if not len(time):
-        return False
-    last = int(time.max())
-    return bool(time.min() < FIRST_US or last >= LAST_US or (rules.as_of is not None and last > rules.as_of))
+def _in_reach(stamps: NDArray[np.int64], unit: int = 1) -> bool:
+    return not len(stamps) or bool(stamps.min() >= FIRST_US // unit and stamps.max() < LAST_US // unit)
+
+
+def _with_missing(values: NDArray[np.int64], column: Any) -> NDArray[np.int64]:
+    return np.where(is_there(column) == 1, values, MISSING) if column.null_count else values
+
+
+def _yes_no(column: Any) -> NDArray[np.float64]:
+    """Give truth values, which Arrow packs into bits, as 1 and 0; NaN where one is missing."""
+    bits = np.frombuffer(column.buffers()[1], np.uint8)
+    values = np.unpackbits(bits, count=column.offset + len(column), bitorder="little")[column.offset :]
+    found = values.astype(np.float64)
+    return np.where(is_there(column) == 1, found, np.nan) if column.null_count else found
 
 
 def _on_the_scale(columns: dict[str, Any], rules: RowRules) -> bool:

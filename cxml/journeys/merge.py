@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cxml.config import JourneysConfig
 from cxml.journeys.block import Coded, EventBlock, Int32, Int64
-from cxml.journeys.log import Facts, known_or_none
+from cxml.journeys.log import Facts, Whole, known_or_none
 from cxml.journeys.schema import TEXT_COLUMNS, tie_order
 from cxml.journeys.shuffle import (
     Piece,
@@ -94,6 +94,10 @@ class PartedEvents:
             self._load = _gone
             self._tables.clear()
         return self._whole
+
+    def __reduce__(self) -> tuple[type[Whole], tuple[EventBlock]]:
+        """Copy and pickle all events as one block: other processes have no part in what is held here or on disk."""
+        return Whole, (self.whole(),)
 
     def _join(self) -> EventBlock:
         starts = np.zeros(len(self.customers) + 1, np.int64)

@@ -89,9 +89,20 @@ def log_timeline(
     Raises
     ------
     DataError
+        See `check_words`.
+    """
+    return churn_timeline(log.block, churn, check_words(log, churn), leavers)
+
+
+def check_words(log: JourneyLog, churn: ChurnConfig) -> list[str]:
+    """Give the touchpoints that count as activity, after checking that the words of the config occur in the log.
+
+    Raises
+    ------
+    DataError
         If none of ``churn.touchpoints`` or of the activity occurs, naming the nearest that does.
     """
-    known = log.block.categories["touchpoint"].vocabulary
+    known = log.events.touchpoints
     activity = list(log.config.activity) if churn.kind != "table" or log.config.activity else []
     for key, names in (
         ("churn.touchpoints", churn.touchpoints),
@@ -103,7 +114,7 @@ def log_timeline(
             if not hint.endswith("?"):
                 hint = f"; the most frequent there are: {', '.join(list(log.touchpoints())[:10])}."
             raise DataError(f"{key}: none of {', '.join(names)} occurs in the log{hint} Correct {key}.")
-    return churn_timeline(log.block, churn, activity, leavers)
+    return activity
 
 
 def make_snapshots(

@@ -99,7 +99,7 @@ def churn_course(log: JourneyLog, config: ProjectConfig, churn: ChurnConfig, lea
 
 def survey_course(log: JourneyLog, config: ProjectConfig, satisfaction: SatisfactionConfig) -> Course:
     """Lay the splits of surveys; parameters and errors as in `churn_course`."""
-    as_of = surveys_as_of(log, satisfaction)
+    as_of = surveys_as_of(log.block, satisfaction)
 
     def earlier(until: int) -> Split | None:
         surveys = as_of(until)

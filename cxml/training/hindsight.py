@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from cxml.config import ChurnConfig, ProjectConfig, SatisfactionConfig
 from cxml.errors import DataError
-from cxml.features.outcomes import Known, Outcomes
+from cxml.features.outcomes import Between, Known, Outcomes
 from cxml.journeys.block import Coded, EventBlock
 from cxml.models.outcomes import churn_known
 from cxml.snapshots.cutoffs import cutoff_grid
-from cxml.snapshots.make import churn_rows, log_timeline
+from cxml.snapshots.make import check_words, churn_rows
 from cxml.snapshots.surveys import SurveyRows, survey_rows
-from cxml.snapshots.timeline import Timeline
+from cxml.snapshots.timeline import churn_timeline
 
 if TYPE_CHECKING:
     from cxml.journeys.log import JourneyLog
@@ -53,7 +53,7 @@ def hindsight(
     if config.churn is not None and cutoffs is not None:
         found["churn"] = _churned(log, config, config.churn, cutoffs, leavers)
     if config.satisfaction is not None:
-        found["score"] = _answered(log, config.satisfaction)
+        found["score"] = _answered(config.satisfaction)
     return found
 
 
@@ -96,30 +96,32 @@ def _churned(
 ) -> Known:
     """Churn within the shortest horizon, known at its end; whether it counts is decided by the cutoff alone."""
     horizon = churn.horizons[0]
+    kind = "inactivity" if churn.kind == "inactivity" else "event"
+    settled = cutoffs + horizon.us
+    activity = cache(partial(check_words, log, churn))
 
-    @cache
-    def timeline() -> Timeline:
-        return log_timeline(log, churn, leavers)
+    def of_block(block: EventBlock) -> Between:
+        timeline = churn_timeline(block, churn, activity(), leavers)
 
-    def known(since: int, until: int) -> Outcomes:
-        settled = cutoffs + horizon.us
-        rows = churn_rows(
-            timeline(), cutoffs[(settled > since) & (settled <= until)], lookback=config.snapshots.lookback.us,
-            observed_until=until, horizons=[horizon.us],
-        )  # fmt: skip
-        kind = "inactivity" if churn.kind == "inactivity" else "event"
-        value = churn_known(rows.duration_days, rows.observed, [horizon.days], kind)[:, 0]
-        return Outcomes(rows.customer, rows.cutoff, value)
+        def known(since: int, until: int) -> Outcomes:
+            rows = churn_rows(
+                timeline, cutoffs[(settled > since) & (settled <= until)], lookback=config.snapshots.lookback.us,
+                observed_until=until, horizons=[horizon.us],
+            )  # fmt: skip
+            value = churn_known(rows.duration_days, rows.observed, [horizon.days], kind)[:, 0]
+            return Outcomes(rows.customer, rows.cutoff, value)
 
-    return known
+        return known
+
+    return of_block
 
 
-def surveys_as_of(log: JourneyLog, satisfaction: SatisfactionConfig) -> Callable[[int], SurveyRows]:
+def surveys_as_of(block: EventBlock, satisfaction: SatisfactionConfig) -> Callable[[int], SurveyRows]:
     """Give surveys as they were known at any moment: what becomes known later may move an answer to another question.
 
     Parameters
     ----------
-    log : JourneyLog
+    block : EventBlock
     satisfaction : SatisfactionConfig
 
     Returns
@@ -130,24 +132,28 @@ def surveys_as_of(log: JourneyLog, satisfaction: SatisfactionConfig) -> Callable
 
     @cache
     def at_once() -> SurveyRows:
-        return survey_rows(log.block, satisfaction)
+        return survey_rows(block, satisfaction)
 
     def seen(until: int) -> SurveyRows:
-        return at_once() if log.block.known is None else survey_rows(_seen_at(log.block, until), satisfaction)
+        return at_once() if block.known is None else survey_rows(_seen_at(block, until), satisfaction)
 
     return seen
 
 
-def _answered(log: JourneyLog, satisfaction: SatisfactionConfig) -> Known:
+def _answered(satisfaction: SatisfactionConfig) -> Known:
     """Scores, known when the answer is."""
-    surveys = surveys_as_of(log, satisfaction)
 
-    def known(since: int, until: int) -> Outcomes:
-        rows = surveys(until)
-        chosen = ~np.isnan(rows.score) & (rows.answered >= since) & (rows.answered < until)
-        return Outcomes(rows.customer[chosen], rows.cutoff[chosen], rows.score[chosen])
+    def of_block(block: EventBlock) -> Between:
+        surveys = surveys_as_of(block, satisfaction)
 
-    return known
+        def known(since: int, until: int) -> Outcomes:
+            rows = surveys(until)
+            chosen = ~np.isnan(rows.score) & (rows.answered >= since) & (rows.answered < until)
+            return Outcomes(rows.customer[chosen], rows.cutoff[chosen], rows.score[chosen])
+
+        return known
+
+    return of_block
 
 
 def _seen_at(block: EventBlock, moment: int) -> EventBlock:

@@ -243,7 +243,7 @@ def look_ahead(
     if churn is not None and config.churn is not None:
         studies["churn"] = churn_labels(log_timeline(log, config.churn, leavers), config, *churn)
     if satisfaction is not None and config.satisfaction is not None:
-        studies["satisfaction"] = survey_labels(surveys_as_of(log, config.satisfaction), satisfaction)
+        studies["satisfaction"] = survey_labels(surveys_as_of(log.block, config.satisfaction), satisfaction)
     studies = {target: with_features(study, log, plan, progress) for target, study in studies.items()}
     refusals += [refusal for study in studies.values() for refusal in refusals_of(study, config)]
     return Outlook(plan, studies, config, tuple(refusals), tuple(notes))

@@ -3,6 +3,7 @@
 import json
 import math
 from collections import defaultdict
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from cxml.features.annotations import AnnotationSettings
 from cxml.features.folds import N_FOLDS, folds_of
 from cxml.features.leakage import check_leakage
 from cxml.features.matrix import fill_matrix
-from cxml.features.outcomes import Outcomes, fit_likeness, learn_likeness, learn_peers, rates_at
+from cxml.features.outcomes import Outcomes, fit_likeness, learn_likeness, learn_peers, rates_of, tally
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import Aggregate
 from cxml.journeys.block import Coded, CustomerTable, slice_block
@@ -58,22 +59,40 @@ def logs(draw):
     return people, table, [(customer, cutoff, *ended[customer, cutoff]) for customer, cutoff in sorted(ended)]
 
 
-def known_of(ended, column):
+def log_of(people, table=None, blocks=None):
+    """What features look at in a log: its blocks, by default one."""
+    block = block_of_steps(people)
+    blocks = blocks or [block]
+    return SimpleNamespace(
+        map_blocks=lambda work: map(work, blocks),
+        events=SimpleNamespace(n_parts=len(blocks)),
+        customers=table,
+        first=int(block.time.min(initial=UNTIL)),
+    )
+
+
+def known_of(people, ended, column):
     """Outcomes that become known a horizon after their cutoff."""
 
-    def known(since, until):
-        rows = [row for row in ended if since < row[1] + HORIZON <= until]
-        arrays = np.array(rows, np.float64).reshape(-1, 4)
-        return Outcomes(arrays[:, 0].astype(np.int64), arrays[:, 1].astype(np.int64), arrays[:, column])
+    def of_block(block):
+        place = {customer: i for i, customer in enumerate(block.customers.tolist())}
+        ours = [(place[who], *row[1:]) for row in ended if (who := list(people)[row[0]]) in place]
 
-    return known
+        def known(since, until):
+            rows = [row for row in ours if since < row[1] + HORIZON <= until]
+            arrays = np.array(rows, np.float64).reshape(-1, 4)
+            return Outcomes(arrays[:, 0].astype(np.int64), arrays[:, 1].astype(np.int64), arrays[:, column])
+
+        return known
+
+    return of_block
 
 
-def learned(people, table, ended, until=UNTIL):
+def learned(people, table, ended, until=UNTIL, blocks=None):
     """A plan with everything that is learned from outcomes."""
-    block = block_of_steps(people)
-    outcomes = {"churn": known_of(ended, 2), "score": known_of(ended, 3)}
-    likeness = learn_likeness(block, outcomes, TOUCHPOINTS, until)
+    log = log_of(people, table, blocks)
+    outcomes = {"churn": known_of(people, ended, 2), "score": known_of(people, ended, 3)}
+    likeness = learn_likeness(log, outcomes, TOUCHPOINTS, until)
     plan = FeaturePlan(
         tuple(map(Aggregate.parse, ("count__all__90d", *(COLUMNS if likeness else ())))),
         {"channel": ("phone", "web"), "plan": ("flat", "free")},
@@ -81,8 +100,8 @@ def learned(people, table, ended, until=UNTIL):
         customer_attributes=("plan",),
         annotations=AnnotationSettings(likeness=likeness),
     )
-    peers = learn_peers(block, table, plan, outcomes, ("channel", "plan"), until)
-    return FeaturePlan.from_dict(plan.to_dict() | {"peers": [one.to_dict() for one in peers]}), block
+    peers = learn_peers(log, plan, outcomes, ("channel", "plan"), until)
+    return FeaturePlan.from_dict(plan.to_dict() | {"peers": [one.to_dict() for one in peers]}), block_of_steps(people)
 
 
 def rows_of(plan, block, table, cutoffs):
@@ -130,6 +149,18 @@ def test_one_customer_at_a_time_is_like_all_together_and_like_a_plan_that_was_wr
         np.testing.assert_array_equal(rows_of(read, slice_block(block, i, i + 1), table, cutoffs)[0], together[i])
 
 
+@few_examples
+@given(logs(), st.data())
+def test_blocks_of_some_customers_each_teach_what_one_of_all_does(log, data):
+    people, table, ended = log
+    whole, block = learned(people, table, ended)
+    cuts = data.draw(st.sets(st.integers(1, block.n_customers - 1)))
+    edges = [0, *sorted(cuts), block.n_customers]
+    blocks = [slice_block(block, a, b) for a, b in pairwise(edges)]
+    parted, _ = learned(people, table, ended, blocks=data.draw(st.permutations(blocks)))
+    assert parted.to_dict() == whole.to_dict()
+
+
 @settings(deadline=None, max_examples=15)
 @given(logs(), st.lists(days, min_size=1, max_size=3, unique=True), st.integers(0, 5))
 def test_no_value_knows_what_comes_after_its_cutoff(log, cutoffs, seed):
@@ -160,8 +191,9 @@ def test_rates_at_a_date_do_not_change_with_what_becomes_known_later(log, months
 def test_likeness_is_learned_as_it_is_defined(log, most):
     people, _, ended = log
     assume(ended)
-    block, found = block_of_steps(people), known_of(ended, 2)(-UNTIL, 2 * UNTIL)
-    table = fit_likeness(block, found, TOUCHPOINTS, most_events=most)
+    table = fit_likeness(
+        log_of(people), lambda block: known_of(people, ended, 2)(block)(-UNTIL, 2 * UNTIL), TOUCHPOINTS, most
+    )
     ids = list(people)
     for fold in range(N_FOLDS):
         expected = reference_likeness(people, [(ids[c], t, bad) for c, t, bad, _ in ended], fold, most)
@@ -209,7 +241,8 @@ def test_rates_are_those_of_customers_outside_the_fold(log):
         attributes=("channel",),
         customer_attributes=("plan",),
     )
-    rates = rates_at(block, table, plan, ("channel", "plan"), known_of(ended, 3)(-UNTIL, 2 * UNTIL))
+    found = known_of(people, ended, 3)(block)(-UNTIL, 2 * UNTIL)
+    rates = {name: rates_of(one) for name, one in tally(block, table, plan, ("channel", "plan"), found).items()}
     for fold in range(N_FOLDS):
         others = [row for row in ended if folds_of(np.array([ids[row[0]]]))[0] != fold]
         overall = sum(row[3] for row in others) / len(others)
@@ -239,11 +272,11 @@ def told_between(people, kind, since, until):
     """Hindsight of some customers, by target: who, when, what."""
     config = parse_config(PROJECT.replace("KIND", kind))
     block = block_of_steps({**dict(enumerate(people)), 99: EVERYTHING})
-    log = SimpleNamespace(block=block, config=SimpleNamespace(activity=["play"]))
+    events = SimpleNamespace(touchpoints=block.categories["touchpoint"].vocabulary)
+    log = SimpleNamespace(events=events, config=SimpleNamespace(activity=["play"]))
     found = hindsight(log, config, np.arange(0, 400, 20) * DAY_US).values()
-    return [
-        tuple(x.tolist() for x in (o.customer, o.cutoff, o.value)) for o in (known(since, until) for known in found)
-    ]
+    told = (known(block)(since, until) for known in found)
+    return [tuple(x.tolist() for x in (o.customer, o.cutoff, o.value)) for o in told]
 
 
 def test_hindsight_is_of_what_was_settled_from_one_moment_to_another():

@@ -117,6 +117,30 @@ def test_what_is_learned_is_learned_from_before_the_cutoff_only(log: JourneyLog)
     assert fitted(early, EVERY).plan_ == fitted(log, EVERY).plan_
 
 
+def test_words_that_first_occur_later_are_not_known_yet() -> None:
+    rng = np.random.default_rng(0)
+    customer, day = rng.integers(0, 300, 9_000), rng.uniform(0, 300, 9_000)
+    stays = day < rng.exponential(150, 300)[customer] + 5
+    n = int(stays.sum())
+    rows = pd.DataFrame(
+        {
+            "customer_id": customer[stays],
+            "timestamp": pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(day[stays], unit="D"),
+            "touchpoint": rng.choice(["call", "visit"], n),
+            "channel": rng.choice(["phone", "web"], n),
+        }
+    )
+    later = rows["timestamp"] >= CUTOFF
+    rows.loc[later, "touchpoint"] = rng.choice(["play", "call"], later.sum())  # which is what counts as activity
+    rows.loc[later, "channel"] = "chatbot"
+    log = read_journeys(rows, contacts=["call"], activity=["play"])
+    now = fitted(log, EVERY).plan_
+    assert now == fitted(log.upto(CUTOFF), EVERY).plan_
+    assert now.annotations is not None
+    assert now.annotations.self_service == ("web",)
+    assert [one.what for one in now.aggregates if one.statistic == "p_alive"] == [""]
+
+
 def test_a_log_without_contacts_scores_or_cases_gets_no_columns_of_them() -> None:
     log = Holdings({"touchpoint": ["a", "b"]}, {"touchpoint": ["b", "a"]}, windows=["30d"])
     assert choose_columns(log, ["service", "feedback", "amount"]) == ()

@@ -210,6 +210,7 @@ def test_an_end_of_training_before_the_first_event_is_refused(log):
         (SNAPSHOTS.assign(cutoff=pd.NaT), DataError, "column 'cutoff' is missing in 5 of 5 rows"),
         (SNAPSHOTS.assign(customer_id=None), DataError, "column 'customer_id' is missing in 5 of 5 rows"),
         (SNAPSHOTS.assign(cutoff="soon"), DataError, "does not hold moments"),
+        (SNAPSHOTS.assign(cutoff=1_704_067_200), DataError, "column 'cutoff' holds numbers"),
     ],
 )
 def test_snapshots_that_cannot_be_used_are_refused(log, features, snapshots, error, message):

@@ -37,21 +37,25 @@ def log():
     return read_journeys(rows, attributes=["level", "nickname"])
 
 
-def churned(log, unlike=(), wait=30 * DAY_US):
+def churned(unlike=(), wait=30 * DAY_US):
     """Every third customer leaves, as is known a month after each cutoff."""
     cutoffs = FIRST + np.arange(60, 330, 30) * DAY_US
 
-    def known(since, until):
-        chosen = cutoffs[(cutoffs + wait > since) & (cutoffs + wait <= until)]
-        customer = np.repeat(np.arange(log.n_customers), len(chosen))
-        value = (customer % 3 == 0) != np.isin(customer, unlike)
-        return Outcomes(customer, np.tile(chosen, log.n_customers), value.astype(float))
+    def of_block(block):
+        def known(since, until):
+            chosen = cutoffs[(cutoffs + wait > since) & (cutoffs + wait <= until)]
+            customer = np.repeat(np.arange(block.n_customers), len(chosen))
+            who = block.customers[customer]
+            value = (who % 3 == 0) != np.isin(who, unlike)
+            return Outcomes(customer, np.tile(chosen, block.n_customers), value.astype(float))
 
-    return known
+        return known
+
+    return of_block
 
 
 def plan_of(log, *families, outcomes=None, **more):
-    outcomes = {"churn": churned(log)} if outcomes is None else outcomes
+    outcomes = {"churn": churned()} if outcomes is None else outcomes
     return learn_plan(log, Choice(["7d", "30d", "90d", "365d"], families=families, **more), LAST, outcomes)
 
 
@@ -93,23 +97,27 @@ def test_rates_among_peers_follow_the_attributes_of_few_values(log):
 
 
 def test_rates_are_of_the_last_year_only(log):
-    asked, known = [], churned(log)
-    plan = plan_of(log, "peers", outcomes={"churn": lambda *span: asked.append(span) or known(*span)})
+    asked = []
+
+    def listened(block):
+        return lambda *span: asked.append(span) or churned()(block)(*span)
+
+    plan = plan_of(log, "peers", outcomes={"churn": listened})
     assert {until - since for since, until in asked} == {365 * DAY_US}
     assert {until for _, until in asked} >= set(plan.peers[0].dates)
 
 
 def test_scores_teach_where_no_churn_is_known(log):
-    scores = {"score": churned(log, unlike=range(N))}  # the same customers give 0, all others 1
+    scores = {"score": churned(unlike=range(N))}  # the same customers give 0, all others 1
     plan = plan_of(log, "likeness", "peers", outcomes=scores, scale=(0, 3))
     assert plan.annotations.likeness == plan_of(log, "likeness").annotations.likeness
     assert [peers.name for peers in plan.peers] == ["peer_score__level"]
-    both = plan_of(log, "likeness", "peers", outcomes={"churn": churned(log)} | scores, scale=(0, 3))
+    both = plan_of(log, "likeness", "peers", outcomes={"churn": churned()} | scores, scale=(0, 3))
     assert [peers.name for peers in both.peers] == ["peer_churn__level", "peer_score__level"]
 
 
 def test_where_no_outcome_is_known_there_are_no_such_columns(log):
-    for outcomes in ({}, {"churn": lambda _since, _until: Outcomes(*np.zeros((3, 0), np.int64))}):
+    for outcomes in ({}, {"churn": lambda _block: lambda _since, _until: Outcomes(*np.zeros((3, 0), np.int64))}):
         plan = plan_of(log, "basic", "likeness", "peers", outcomes=outcomes)
         assert plan.columns == plan_of(log, "basic").columns
         assert plan.annotations is None

@@ -1,6 +1,7 @@
 """Parts of whole customers: in memory or on disk, however many, the log is the same."""
 
 import gc
+import pickle
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -282,3 +283,13 @@ def test_reading_leaves_the_settings_of_the_process_as_they_were(fails: bool) ->
     with pytest.raises(ConfigError) if fails else nullcontext():
         read_journeys(frame(50).rename(columns={"touchpoint": "what"}) if fails else frame(50))
     assert (sys.getswitchinterval(), gc.isenabled()) == before
+
+
+@pytest.mark.parametrize("limit", [None, 30_000])
+def test_a_log_may_be_sent_to_another_process(limit: int | None, tmp_path: Path) -> None:
+    write(frame(), tmp_path / "events.parquet")
+    log = read_journeys(tmp_path / "events.parquet", memory_limit=limit)
+    assert log.events.on_disk == (limit is not None)
+    copy = pickle.loads(pickle.dumps(log))
+    assert copy.digest == log.digest
+    assert copy.quality == log.quality

@@ -533,3 +533,68 @@ def test_ids_beyond_32_bits_are_kept_whole(tmp_path):
     assert quick.digest == thorough.digest
     assert quick.block.customers[0] == -(2**40)
     assert (quick.block.customers[1:] >= 2**33).all()
+
+
+def further_columns(rng, n, unit, share):
+    """Columns that not every row has: two moments, a number that orders, and whether it was resolved."""
+    stamps = clean_frame(n)["timestamp"]
+    late = stamps + pd.to_timedelta(rng.integers(-40, 90, n), unit="h")
+    due = stamps + pd.to_timedelta(rng.integers(-900, 90_000, n), unit="m")
+    gone = rng.random((4, n)) < share
+    return {
+        "available_at": late.mask(gone[0]).astype(f"datetime64[{unit}]"),
+        "promised": due.mask(gone[1]).astype(f"datetime64[{unit}]"),
+        "sequence": pd.array(np.where(gone[2], None, rng.integers(-3, 3, n)), dtype="Int64"),
+        "resolved": pd.array(np.where(gone[3], None, rng.random(n) < 0.5), dtype="boolean"),
+    }
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", None])
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_quick_way_takes_every_canonical_column(tmp_path, zone, unit, share, monkeypatch):
+    took = []
+    monkeypatch.setattr(ingest, "read_clean_parquet", lambda *a: took.append(read_clean_parquet(*a)) or took[-1])
+    monkeypatch.setattr(clean, "_BATCH_ROWS", 70)  # so that bits do not begin at whole bytes
+    frame = clean_frame().assign(**further_columns(np.random.default_rng(1), 500, unit, share), case_id="c")
+    if zone is None:  # stamps that carry their zone
+        stamps = ["timestamp", "available_at", "promised"]
+        frame[stamps] = frame[stamps].apply(lambda column: column.dt.tz_localize("Asia/Tokyo"))
+    quick, thorough = read_both_ways(frame, tmp_path, timezone=zone)
+    assert took == [500]
+    assert quick.digest == thorough.digest
+    assert (quick.block.known is None) == (share == 1.0)
+    assert quick.quality.late_events == thorough.quality.late_events
+    for name in ("promise", "resolved"):
+        there = np.isfinite(quick.block.measures[name])
+        assert there.all() == (share == 0.0)
+        assert there.any() == (share < 1.0)
+
+
+@pytest.mark.parametrize("name", ["available_at", "promised"])
+@pytest.mark.parametrize("year", ["1850", "2250", "1969"])
+@pytest.mark.parametrize("unit", ["s", "us"])
+def test_moments_out_of_reach_are_what_the_thorough_way_makes_of_them(tmp_path, name, year, unit):
+    frame = clean_frame().assign(**further_columns(np.random.default_rng(1), 500, unit, 0.3))
+    frame.loc[3, name] = pd.Timestamp(f"{year}-01-01 03:00")
+    quick, thorough = read_both_ways(frame, tmp_path)
+    assert quick.digest == thorough.digest
+    assert quick.quality.reasons == thorough.quality.reasons
+
+
+def test_stamps_in_the_hours_that_come_twice_and_never_are_read_alike(tmp_path):
+    hours = pd.date_range("2023-10-28 22:00", "2023-10-29 05:00", freq="10min")
+    never = pd.date_range("2024-03-30 22:00", "2024-03-31 05:00", freq="10min")
+    stamps = hours.append(never)
+    rows = pd.DataFrame({"customer_id": 1, "timestamp": stamps, "touchpoint": "call"})
+    rows = rows.assign(available_at=stamps[::-1], promised=np.roll(stamps, 7))
+    quick, thorough = read_both_ways(rows, tmp_path)
+    assert quick.digest == thorough.digest
+
+
+def test_one_column_may_be_two_canonical_ones(tmp_path):
+    frame = clean_frame().assign(due=pd.Timestamp("2024-01-20"))
+    names = {"available_at": "due", "promised": "due", "channel": "touchpoint"}
+    quick, thorough = read_both_ways(frame, tmp_path, columns=names)
+    assert quick.digest == thorough.digest
+    assert quick.block.known is not None
