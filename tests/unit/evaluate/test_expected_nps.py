@@ -8,6 +8,8 @@ import pytest
 from cxml.errors import ConfigError, DataError
 from cxml.evaluate.bootstrap import Interval
 from cxml.evaluate.expected_nps import (
+    STEP,
+    STEP_SPREAD,
     Asked,
     Figures,
     Population,
@@ -126,6 +128,24 @@ def test_a_bias_of_order_one_over_root_n_goes_away_and_the_interval_widens():
     assert found.dr.high - found.dr.low > 4.0
     assert found.raw == Interval(40, 38, 42)
     assert extrapolate(figures(3.0), []) == figures(3.0)
+
+
+def test_the_step_and_its_spread_are_those_of_the_rates():
+    rates = np.linspace(0.25, 1.0, 10_001)
+    assert pytest.approx(1 / (2**0.5 - 1), abs=1e-3) == STEP
+    assert pytest.approx((1 / (2**rates - 1)).std(), abs=5e-3) == STEP_SPREAD
+
+
+def test_intervals_cover_though_the_rate_of_learning_is_unknown():
+    rng = np.random.default_rng(0)
+    covered, bare = [], []
+    for rate in rng.uniform(0.25, 1.0, 1000):
+        off = rng.normal(0, 2 / 1.645)  # `figures` has 90 % intervals of 2 points to either side
+        found = extrapolate(figures(20 + off + 4), [figures(20 + off + 4 * 2**rate)], level=0.9).dr
+        covered.append(found.low <= 20 <= found.high)
+        bare.append(abs(found.value - 20) <= 2)
+    assert 0.85 < np.mean(covered) < 0.95
+    assert np.mean(bare) < 0.7
 
 
 def test_a_hidden_share_enlarges_the_correction():
