@@ -41,6 +41,8 @@ class Holdings:
     settings : AnnotationSettings
     span_days : float
         From the first event to the last.
+    rare : collection of str
+        Touchpoints that occur and have no columns of their own. What the project says of them holds all the same.
     """
 
     vocabularies: Mapping[str, Sequence[str]]
@@ -51,6 +53,7 @@ class Holdings:
     categories: Collection[str] = ("touchpoint",)
     settings: AnnotationSettings = field(default_factory=AnnotationSettings)
     span_days: float = 730.0
+    rare: Collection[str] = ()
 
     @property
     def long(self) -> str:
@@ -79,7 +82,7 @@ class Holdings:
 
     def has(self, touchpoints: Sequence[str]) -> bool:
         """Tell whether one of some touchpoints occurs."""
-        return any(name in self.frequent["touchpoint"] for name in touchpoints)
+        return any(name in self.frequent["touchpoint"] or name in self.rare for name in touchpoints)
 
 
 class Lack(NamedTuple):

@@ -201,6 +201,7 @@ def learn_plan(
         categories=set(some.categories),
         settings=settings,
         span_days=((log.last if until is None else until) - log.first) / DAY_US,
+        rare=counts["touchpoint"].keys() - set(fitted["touchpoint"]),
     )
     chosen = choose_columns(holdings, choice.families, choice.columns)
     custom = _custom(holdings, choice)

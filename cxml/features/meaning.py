@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cxml.features.custom import OWN
-from cxml.features.selectors import atoms
+from cxml.features.selectors import Atom, Selector
 from cxml.features.spec import CATEGORY_STATISTICS, Aggregate
 from cxml.journeys.schema import PROMISE
 
@@ -119,7 +119,7 @@ class Meaning:
             return
         if _is_of_promises(column):
             yield from self.promises
-        for atom in atoms(column.condition):
+        for atom in _affirmed(column.condition):
             if atom.column == "touchpoint":
                 yield str(atom.value)
             elif atom.column == "stage":
@@ -136,6 +136,15 @@ class Meaning:
 
     def _factor_of(self, touchpoint: str) -> str:
         return _found(touchpoint, self.factors, FACTORS)
+
+
+def _affirmed(selector: Selector) -> Iterator[Atom]:
+    """Give the conditions that an event must or may meet, not those that it must not: it is not about these."""
+    if isinstance(selector, Atom):
+        yield selector
+    elif selector.sign != "!":
+        for part in selector.parts:
+            yield from _affirmed(part)
 
 
 def describe_columns(plan: FeaturePlan, config: JourneysConfig) -> list[dict[str, str]]:

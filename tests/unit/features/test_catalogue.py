@@ -12,6 +12,7 @@ from cxml.errors import ConfigError, DataError
 from cxml.features.alive import fit_alive, rhythms
 from cxml.features.catalogue import FAMILIES, FROM_OUTCOMES, Holdings, annotations_of, choose_columns
 from cxml.features.learn import Choice
+from cxml.features.meaning import Meaning
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import Aggregate
 from cxml.journeys.log import JourneyLog
@@ -311,3 +312,30 @@ def test_interventions_are_those_of_the_playbook_unless_named(tmp_path: Path) ->
     with pytest.raises(ConfigError, match=r"cannot read the playbook.*journeys\.interventions"):
         Choice.from_config(parse_config(text % ("", "service"), folder=tmp_path))
     assert Choice.from_config(parse_config(text % ("", "basic"), folder=tmp_path)).interventions == ()
+
+
+def test_contacts_that_are_rare_among_many_pages_are_contacts_all_the_same():
+    rng = np.random.default_rng(0)
+    pages = [f"page {i:02d}" for i in range(45)]
+    touchpoint = np.where(rng.random(4_000) < 0.01, "call", rng.choice(pages, 4_000))
+    when = pd.to_datetime(rng.integers(0, 300 * 86_400, 4_000) + 1_700_000_000, unit="s", utc=True)
+    events = pd.DataFrame({"customer_id": rng.integers(0, 90, 4_000), "timestamp": when, "touchpoint": touchpoint})
+    log = read_journeys(events, contacts=["call"], activity=["call"])
+    features = JourneyFeatures(families=["basic", "service", "rhythm"], max_values=40).fit(log)
+    names = features.plan_.columns
+    assert "call" not in features.plan_.vocabularies["touchpoint"], "it is not rare enough to try this"
+    assert "days_since__contact=yes" in names
+    assert "days_since__active=yes" in names
+    assert not [note for note in features.notes_ if "journeys.contacts" in note]
+    last = events.loc[events["touchpoint"] == "call"].groupby("customer_id")["timestamp"].max()
+    cutoff = events["timestamp"].max() + pd.Timedelta(days=1)
+    frame = features.transform(log, pd.DataFrame({"customer_id": last.index, "cutoff": cutoff}))
+    days = (cutoff - last).dt.total_seconds() / 86_400
+    np.testing.assert_allclose(frame["days_since__contact=yes"], days, rtol=1e-6)
+
+
+def test_what_an_event_must_not_be_is_not_what_a_column_is_about():
+    meaning = Meaning(contacts=("call",))
+    assert meaning.owner(Aggregate("count", "touchpoint=call", "30d")) == "service"
+    assert meaning.owner(Aggregate("count", "!touchpoint=call", "30d")) == "product"
+    assert meaning.factor(Aggregate("count", "!touchpoint=call", "30d")) == "does"
