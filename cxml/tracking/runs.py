@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxml import __version__
-from cxml.errors import ConfigError
+from cxml.errors import ConfigError, CxmlError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -412,14 +412,22 @@ def _log_model(client: MlflowClient, run: Run, folder: Path, input_example: pd.D
     return model.model_id, model.artifact_location
 
 
+def _example(folder: Path) -> pd.DataFrame | None:
+    """Give a few events of a customer who does not exist; none where the folder holds no model that can be loaded."""
+    from cxml.models.store import load_model
+    from cxml.tracking.flavour import example_events
+
+    try:
+        return example_events(load_model(folder))
+    except CxmlError:
+        return None
+
+
 def _pack(folder: Path, packed: Path, described: Any, input_example: pd.DataFrame | None) -> None:
     """Write the MLflow model around the folder: the folder as its data, `cxml.tracking.flavour` to load it."""
     import mlflow
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ParamSchema, ParamSpec
-
-    from cxml.models.store import load_model
-    from cxml.tracking.flavour import example_events
 
     # Parameters alone: checking every column of every call would cost a hundred times the prediction.
     signature = ModelSignature(params=ParamSchema([ParamSpec("at", "string", None), ParamSpec("reasons", "long", 3)]))
@@ -431,7 +439,7 @@ def _pack(folder: Path, packed: Path, described: Any, input_example: pd.DataFram
         pip_requirements=[f"cxml=={__version__}", f"mlflow=={mlflow.__version__}"],
         signature=signature,
         mlflow_model=described,
-        input_example=example_events(load_model(folder)) if input_example is None else input_example,
+        input_example=_example(folder) if input_example is None else input_example,
     )
     for name in _STRAYS:
         (packed / name).unlink(missing_ok=True)
