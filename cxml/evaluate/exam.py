@@ -20,6 +20,8 @@ from cxml.times import Duration
 Float64 = NDArray[np.float64]
 
 MODEL = "cxml"
+#: Beginning of what the model says of one reason, among predictions: ``"cxml: moved"``.
+BY_REASON = f"{MODEL}: "
 
 #: Beginnings of the metrics that a table for people shows; all are in the card and in MLflow.
 _SHOWN = ("auroc", "log", "ece", "lift", "concordance", "integrated", "expected", "rps", "mae", "quadratic", "nps",
@@ -28,6 +30,8 @@ _SHOWN = ("auroc", "log", "ece", "lift", "concordance", "integrated", "expected"
 _DECIDES = {"churn": "log loss", "satisfaction": "RPS"}
 #: Metrics taken apart by attribute.
 _SLICED = ("base_rate", "rate_error", "auroc", "log_loss", "rps", "mae", "nps_error", "balance_error")
+#: Metrics of churn for one reason.
+_OF_A_REASON = ("base_rate", "rate_error", "auroc", "log_loss", "ece")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,7 @@ def examine_churn(
     inactivity: bool = False,
     value: Float64 | float = 1.0,
     campaign: Campaign | None = None,
+    reasons: Mapping[str, tuple[Float64, Float64]] | None = None,
     attributes: Mapping[str, NDArray[Any]] | None = None,
     n: int = 200,
     random_state: int = 0,
@@ -146,6 +151,9 @@ def examine_churn(
         What is lost with the customer; for the expected profit.
     campaign : Campaign, optional
         What retention costs, in the same unit.
+    reasons : mapping of str to (array, array), optional
+        Reason -> as ``known``, with 1 only where it was the reason, and P(churn by the horizon, for it); two arrays of
+        shape (n_rows, n_horizons).
     attributes : mapping of str to str array of shape (n_rows,), optional
         By which to take the metrics apart.
     n : int
@@ -168,6 +176,8 @@ def examine_churn(
         return [*told, *survival_cells(*followed, 1.0 - p if inactivity else p, days)]
 
     cells = {who: cells_of(p[:, seen]) for who, p in predictions.items()}
+    for reason, (happened, p) in (reasons or {}).items():
+        cells[MODEL] += _reason_cells(reason, happened[:, seen], p[:, seen], names)
     gains: dict[str, dict[str, Interval]] = {}
     for who, p in predictions.items():
         if who == MODEL:
@@ -182,6 +192,13 @@ def examine_churn(
             )  # fmt: skip
     sliced = [cell for cell in cells[MODEL] if names and cell.key.removesuffix(f"_{names[0]}") in _SLICED]
     return _exam("churn", cells, gains, customers, sliced, attributes, n, random_state)
+
+
+def _reason_cells(reason: str, happened: Float64, p: Float64, horizons: Sequence[str]) -> list[Cell]:
+    """Test the probability of one reason; keys have the reason before the horizon."""
+    names = [f"{reason}_{horizon}" for horizon in horizons]
+    wanted = {f"{metric}_{name}" for metric in _OF_A_REASON for name in names}
+    return [cell for cell in churn_cells(happened, p, names) if cell.key in wanted]
 
 
 def examine_scores(

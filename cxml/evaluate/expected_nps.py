@@ -370,12 +370,53 @@ def if_hidden(figures: Figures, asked: Asked, share: float) -> float:
     >>> if_hidden(Figures(sure, sure, sure, 2, 2, 2, 2.0, 0.0), asked, 0.2)
     15.0
     """
+    return figures.dr.value + _further(figures.dr, asked, share)
+
+
+def allow_hidden(figures: Figures, asked: Asked, share: float) -> Figures:
+    """Widen the intervals of corrected figures by what up to a share of hidden feeling would do to them.
+
+    An interval that knows of chance alone covers the truth too seldom where some of what moves feeling and answering
+    is in no feature, and in some part it always is. Every share from 0 to ``share`` moves the figure, and with it its
+    interval; what comes back reaches over all of these intervals: an uncertainty region (Vansteelandt, Goetghebeur,
+    Kenward and Molenberghs 2006, Statistica Sinica 16(3)). It is longer on the side away from the raw answers only.
+
+    Parameters
+    ----------
+    figures : Figures
+    asked : Asked
+        The rows behind them.
+    share : float
+        From 0 to below 1; 0 leaves the intervals as they are.
+
+    Returns
+    -------
+    Figures
+        Values as they were; ``ipw`` and ``dr`` with wider intervals.
+
+    Examples
+    --------
+    >>> sure = Interval(20.0, 18.0, 22.0)
+    >>> asked = Asked(np.arange(2), np.ones(2, bool), np.array([30.0, 50.0]), np.ones(2), np.zeros(2))
+    >>> allow_hidden(Figures(sure, sure, sure, 2, 2, 2, 2.0, 0.0), asked, 0.2).dr
+    Interval(value=20.0, low=13.0, high=22.0)
+    """
+    ipw, dr = (_reaching(one, _further(one, asked, share)) for one in (figures.ipw, figures.dr))
+    return replace(figures, ipw=ipw, dr=dr)
+
+
+def _reaching(one: Interval, further: float) -> Interval:
+    return Interval(one.value, one.low + min(0.0, further), one.high + max(0.0, further))
+
+
+def _further(one: Interval, asked: Asked, share: float) -> float:
+    """Say how much further from the uncorrected answers a figure would be with a share of hidden feeling."""
     if not 0 <= share < 1:
-        raise ConfigError(f"share is {share}; it must be 0 or more and below 1, e.g. 0.2")
+        raise ConfigError(f"share of hidden feeling is {share}; it must be 0 or more and below 1, e.g. 0.2")
     came = asked.answered
     weight = np.ones(int(came.sum())) if asked.odds is None else asked.odds[came]
     uncorrected = float(np.average(asked.value[came], weights=weight)) if came.any() else float("nan")
-    return uncorrected - (uncorrected - figures.dr.value) / (1.0 - share)
+    return (one.value - uncorrected) * share / (1.0 - share)
 
 
 @dataclass(frozen=True, slots=True)

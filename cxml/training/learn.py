@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cxml.config import ParametersConfig, ProfitConfig, ProjectConfig, to_yaml
 from cxml.errors import ConfigError, nearest
 from cxml.evaluate.baselines import churn_baselines, score_baselines
-from cxml.evaluate.exam import MODEL, Exam, examine_churn, examine_scores, worst_of
+from cxml.evaluate.exam import BY_REASON, MODEL, Exam, examine_churn, examine_scores, worst_of
 from cxml.evaluate.profit import Campaign
 from cxml.evaluate.slices import value_names
 from cxml.features.plan import FeaturePlan
@@ -172,12 +172,16 @@ def predict_test(
     Returns
     -------
     dict of str to float64 array
-        Who -> P(churn by each horizon), or P(each score); ``"cxml"`` is the model.
+        Who -> P(churn by each horizon), or P(each score); ``"cxml"`` is the model. With ``churn.reasons`` also
+        ``"cxml: REASON"`` -> P(churn by each horizon for that reason).
     """
     X = study.parts["test"].X
     if study.target == "churn":
         assert config.churn is not None
         predictions = {MODEL: churn_probability(predictor, config.churn.kind, X)}
+        if config.churn.reasons:
+            parted = predictor.by_reason(predictions[MODEL], X)
+            predictions |= {BY_REASON + name: parted[:, :, r] for r, name in enumerate(config.churn.reasons)}
         return predictions | (_churn_ladder(study, config, plan) if baselines else {})
     predictions = {MODEL: score_distribution(predictor, X)}
     return predictions | (_score_ladder(study, config, plan) if baselines else {})
@@ -216,13 +220,15 @@ def examine(
     if studies[0].target == "churn":
         assert config.churn is not None
         known = np.concatenate([known_churn(study, "test", config) for study in studies])
+        by_reason = {name: pooled.pop(BY_REASON + name) for name in config.churn.reasons if BY_REASON + name in pooled}
         horizons = [str(h) for h in config.churn.horizons]
         y, profit = np.concatenate([test.y for test in tests]), config.churn.profit or ProfitConfig()
         return examine_churn(
             known, pooled, horizons, customers, followed=(y[:, 0], y[:, 1]),
             inactivity=config.churn.kind == "inactivity", value=_at_stake(tests, plans or (), profit),
-            campaign=Campaign(profit.offer, profit.contact, profit.accepts), attributes=attributes, n=replicates,
-            random_state=config.random_state,
+            campaign=Campaign(profit.offer, profit.contact, profit.accepts),
+            reasons={name: (_for_reason(known, y[:, 2], r), by_reason[name]) for r, name in enumerate(by_reason)},
+            attributes=attributes, n=replicates, random_state=config.random_state,
         )  # fmt: skip
     assert config.satisfaction is not None
     lowest, highest = config.satisfaction.bounds
@@ -232,6 +238,11 @@ def examine(
         scores, pooled, lowest, groups, customers, attributes=attributes, n=replicates,
         random_state=config.random_state,
     )  # fmt: skip
+
+
+def _for_reason(known: NDArray[np.float64], reason: NDArray[np.float64], wanted: int) -> NDArray[np.float64]:
+    """Say who churned by each horizon for one reason: 1, 0, or NaN where churn itself is not known."""
+    return np.where(known == 1.0, reason[:, None] == wanted, known)
 
 
 def _attributes(tests: Sequence[Rows], plans: Sequence[FeaturePlan]) -> dict[str, NDArray[Any]]:

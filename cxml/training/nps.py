@@ -17,7 +17,7 @@ from cxml.models.store import SavedModel
 from cxml.progress import SILENT, Progress
 from cxml.scoring.batch import score_log
 from cxml.times import DAY_US, Duration, format_instant
-from cxml.training.respond import STATISTICS, Everybody, expected_nps
+from cxml.training.respond import ALLOWED, STATISTICS, Everybody, expected_nps
 
 if TYPE_CHECKING:
     import pandas
@@ -46,6 +46,8 @@ class NpsReport:
     answers : float
         How many of them are expected to answer.
     level : float
+    hidden : float
+        Intervals of corrected figures allow for up to such a share of hidden feeling.
     """
 
     everybody: Everybody
@@ -53,6 +55,7 @@ class NpsReport:
     to_ask: pandas.DataFrame | None
     answers: float
     level: float
+    hidden: float
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Return title, head and rows of every table for people."""
@@ -69,6 +72,9 @@ class NpsReport:
             tables.append(("risk of leaving against feeling", head, rows))
         return tables
 
+    def _allowance(self) -> str:
+        return f"; those of corrected figures allow for {self.hidden:.0%} hidden feeling" if self.hidden else ""
+
     def lines(self) -> list[str]:
         """Say the rest in sentences."""
         company = self.everybody.find(self.everybody.lines[0].statistic)
@@ -76,8 +82,8 @@ class NpsReport:
         response, ceiling = self.everybody.response, self.everybody.ceiling
         lines = [f"note: {note}" for note in self.everybody.notes]
         lines.append(
-            f"in brackets: {self.level:.0%} intervals, customers as clusters. Worth: as many equally weighted answers "
-            "would tell as much"
+            f"in brackets: {self.level:.0%} intervals, customers as clusters{self._allowance()}. Worth: as many "
+            "equally weighted answers would tell as much"
         )
         if response["share"] < 1:
             lines.append(
@@ -126,6 +132,7 @@ class NpsReport:
         """Return the report for machines; what is not known is null."""
         content = {
             "level": self.level,
+            "hidden": self.hidden,
             "figures": self.frame().to_dict("records"),
             "response": self.everybody.response,
             "noise_ceiling": {
@@ -166,6 +173,7 @@ def nps_report(
     every: Duration | str | None = None,
     by: str | None = None,
     level: float = 0.95,
+    hidden: float = ALLOWED,
     ask: int | None = None,
     leavers: Leavers | None = None,
     progress: Progress = SILENT,
@@ -178,7 +186,7 @@ def nps_report(
     config : ProjectConfig
     model : SavedModel
         Its features are what is known of a customer; its churn and satisfaction make the quadrants.
-    until, window, every, by, level, leavers, progress
+    until, window, every, by, level, hidden, leavers, progress
         As in `cxml.training.respond.expected_nps`.
     ask : int, optional
         Surveys to send next; nobody who was asked within 30 days.
@@ -189,17 +197,17 @@ def nps_report(
     """
     moment = log.last + 1 if until is None else until
     everybody = expected_nps(
-        log, config, model.plan, until=moment, window=window, every=every, by=by, level=level, leavers=leavers,
-        progress=progress,
+        log, config, model.plan, until=moment, window=window, every=every, by=by, level=level, hidden=hidden,
+        leavers=leavers, progress=progress,
     )  # fmt: skip
     four: list[Quadrant] = []
     if {"churn", "satisfaction"} <= set(model.targets) and config.churn is not None:
         scores = score_log(model, log, moment, churn=config.churn, leavers=leavers, reasons=0, progress=progress)
         four = four_corners(model, scores, _worth(log, config, scores, moment))
     if ask is None:
-        return NpsReport(everybody, four, None, 0.0, level)
+        return NpsReport(everybody, four, None, 0.0, level, hidden)
     frame, answers = _to_ask(log, everybody, moment, ask)
-    return NpsReport(everybody, four, frame, answers, level)
+    return NpsReport(everybody, four, frame, answers, level, hidden)
 
 
 def four_corners(model: SavedModel, scores: pyarrow.Table, value: Float64 | None = None) -> list[Quadrant]:

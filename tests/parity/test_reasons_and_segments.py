@@ -45,6 +45,16 @@ def trained(simulation, tmp_path_factory):
     return log, train(log, project.config, replicates=2).model, events
 
 
+def test_the_card_tells_how_good_each_reason_is(trained):
+    found = trained[1].metadata["metrics"]["churn"]["cxml"]
+    for horizon in ("30d", "60d", "90d"):
+        parts = [found[f"base_rate_{reason}_{horizon}"][0] for reason in ("voluntary", "payment_failure")]
+        assert sum(parts) == pytest.approx(found[f"base_rate_{horizon}"][0])
+        assert parts[0] > parts[1] > 0  # every third leaver was dunned
+        off = [found[f"rate_error_{reason}_{horizon}"][0] for reason in ("voluntary", "payment_failure")]
+        assert sum(off) == pytest.approx(found[f"rate_error_{horizon}"][0])
+
+
 def test_both_ways_give_the_same_bits(simulation, trained):
     log, model, events = trained
     predictor = model.targets["churn"]

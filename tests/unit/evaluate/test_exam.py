@@ -5,6 +5,7 @@ import pytest
 
 from cxml.evaluate.bootstrap import Interval
 from cxml.evaluate.exam import MODEL, Exam, examine_churn, examine_scores
+from cxml.evaluate.metrics import auroc, log_loss
 from cxml.evaluate.profit import Campaign, expected_profit
 from cxml.evaluate.survival import concordance, integrated_brier
 
@@ -36,6 +37,18 @@ def test_time_and_profit_stand_among_the_metrics_of_everybody():
     shown = [row[0] for row in exam.table()[2]]
     assert {"concordance", "integrated_brier", "expected_profit_30d", "auroc_60d"} <= set(shown)
     assert "brier_reliability_30d" not in shown
+
+
+def test_each_reason_is_judged_against_all_who_did_not_leave_for_it():
+    moved = np.where(KNOWN == 1.0, (np.arange(N) % 4 == 0)[:, None], KNOWN)
+    found = examine(reasons={"moved": (moved, CDF / 4), "annoyed": (KNOWN - moved, CDF * 3 / 4)}).flat()
+    for k, horizon in enumerate(HORIZONS):
+        seen = ~np.isnan(KNOWN[:, k])
+        assert found[f"auroc_moved_{horizon}"] == auroc(moved[seen, k], CDF[seen, k])
+        assert found[f"log_loss_moved_{horizon}"] == log_loss(moved[seen, k], CDF[seen, k] / 4)
+        shares = found[f"base_rate_moved_{horizon}"], found[f"base_rate_annoyed_{horizon}"]
+        assert sum(shares) == pytest.approx(found[f"base_rate_{horizon}"])
+    assert "brier_moved_30d" not in found
 
 
 def test_without_times_there_is_no_concordance():

@@ -13,6 +13,7 @@ from cxml.evaluate.expected_nps import (
     Asked,
     Figures,
     Population,
+    allow_hidden,
     asking_rates,
     effective_size,
     estimate,
@@ -154,6 +155,24 @@ def test_a_hidden_share_enlarges_the_correction():
     assert if_hidden(figures(20.0), asked, 0.5) == pytest.approx(0.0)
     with pytest.raises(ConfigError, match="below 1"):
         if_hidden(figures(20.0), asked, 1.0)
+
+
+def test_intervals_reach_over_all_shares_up_to_the_one_allowed():
+    asked = Asked(np.arange(2), np.ones(2, bool), np.array([30.0, 50.0]), np.ones(2), np.zeros(2))
+    bare = figures(20.0)
+    allowed = allow_hidden(bare, asked, 0.2)
+    assert allowed.raw == bare.raw
+    for name in ("ipw", "dr"):
+        found, before = getattr(allowed, name), getattr(bare, name)
+        assert found.value == before.value
+        furthest = if_hidden(replace(bare, dr=before), asked, 0.2) - before.value
+        assert furthest == pytest.approx(-5.0)  # 20 points of correction become 25
+        assert (found.low, found.high) == pytest.approx((before.low + furthest, before.high))
+    above = allow_hidden(figures(60.0), asked, 0.2).dr  # the silent are the happier ones
+    assert (above.low, above.high) == pytest.approx((figures(60.0).dr.low, figures(60.0).dr.high + 5.0))
+    assert allow_hidden(bare, asked, 0.0) == bare
+    with pytest.raises(ConfigError, match="below 1"):
+        allow_hidden(bare, asked, 1.0)
 
 
 def pairs(n, reliability, seed=0):
