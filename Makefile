@@ -78,7 +78,7 @@ bench-quality: .venv/.dev ## Measure the models beside simple rules on the real 
 	$(BIN)/python benchmarks/quality.py $(ARGS)
 
 bench-models: .venv/.dev ## Measure the models beside LightGBM, CatBoost, scikit-learn and FLAML on the same rows (CXML_DATA)
-	$(BIN)/python benchmarks/rivals_quality.py $(ARGS)
+	$(BIN)/python benchmarks/rivals_quality.py --out docs/rivals.md $(ARGS)
 
 bench-truth: .venv/.dev ## Measure churn probabilities against the simulator's truth
 	$(BIN)/python benchmarks/churn_truth.py $(ARGS)

@@ -48,7 +48,8 @@ Every row of a table is tested on the same snapshots, later in time than anythin
 bootstrap intervals over customers ({replicates} replicates). Base rate, recency rule, last score rule, RFM logistic
 regression and plain LightGBM (default parameters) learn from the training *and* the calibration snapshots; the model
 keeps the latter for early stopping and calibration. `gain` is the model minus the baseline on the same rows (log loss
-or RPS: below 0 the model is better), with its paired interval.
+or RPS: below 0 the model is better), with its paired interval. Beside CatBoost, FLAML and others on the very same rows:
+[docs/rivals.md](rivals.md).
 """
 
 

@@ -43,7 +43,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,9 @@ ROUNDS, PATIENCE = 1000, 50
 HEAD = """\
 # The models beside others, on the same rows and features
 
-Made by `make bench-models` (`python benchmarks/rivals_quality.py {names}`), which says who takes part and how. Every
-row learns from the same training rows, stops early on the same calibration rows where it can, and is tested on the same
-later rows; "calibrated" adds logistic calibration on the calibration rows. `cxml minus it` is below 0 where cxml is
+Made by `make bench-models` (`python benchmarks/rivals_quality.py {names} --out docs/rivals.md`),
+which says who takes part and how. Every row learns from the same training rows, stops early on the same calibration
+rows where it can, and is tested on the same later rows; "calibrated" adds logistic calibration on the calibration rows. `cxml minus it` is below 0 where cxml is
 better, with its paired 95 % bootstrap interval over customers ({replicates} replicates). FLAML has {factor:g} times the
 time of cxml. `Size` is the time of cxml over that of one LightGBM binary with as many rows, rounds and leaves.
 
@@ -564,6 +564,14 @@ def _verdict(differences: dict[str, Any]) -> str:
     return f"Ahead of cxml beyond chance: {', '.join(ahead)}."
 
 
+def in_one_line_each(page: Sequence[str]) -> list[str]:
+    """Gather the verdicts of all sections, each below its title."""
+    titles = [line.removeprefix("### ") for line in page if line.startswith("### ")]
+    verdicts = [line for line in page if " Size: " in line]
+    lines = [f"- {title}: {verdict}" for title, verdict in zip(titles, verdicts, strict=True)]
+    return ["## In one line each", "", *lines, ""]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=NAMES, metavar="NAME", help="of configs/; default: all")
@@ -599,7 +607,7 @@ def main() -> None:
                 page += section
     if options.out:
         head = HEAD.format(names=" ".join(options.names), factor=options.automl_factor, replicates=options.replicates)
-        options.out.write_text(head + "\n".join(page), encoding="utf-8")
+        options.out.write_text(head + "\n".join([*in_one_line_each(page), *page]), encoding="utf-8")
 
 
 if __name__ == "__main__":
