@@ -4,6 +4,9 @@ The floors come from ``make bench-quality`` (see docs/results.md), with room for
 the libraries underneath.
 """
 
+import os
+import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -84,3 +87,17 @@ def test_withdrawal_of_students_in_presentations_not_yet_seen():
     assert len(gains) == 3
     assert all(gain.high < 0 for found in gains.values() for gain in found.values())
     assert value(result, "churn", "auroc_28d") >= 0.75
+
+
+@pytest.mark.slow
+def test_one_thread_and_two_learn_the_same_bytes_from_a_real_log(tmp_path):
+    folders = []
+    for threads in ("1", "2"):
+        folders.append(tmp_path / threads)
+        command = [
+            sys.executable, "-m", "cxml", "train", CONFIGS / "online_retail.yaml", "--out", folders[-1], "--no-track",
+        ]  # fmt: skip
+        subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": threads}, check=True, capture_output=True)
+    one, two = ({file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders)
+    assert {"model.json", "card.md", "churn.txt"} <= one.keys()
+    assert one == two
