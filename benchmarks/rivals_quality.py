@@ -60,9 +60,10 @@ HEAD = """\
 
 Made by `make bench-models` (`python benchmarks/rivals_quality.py {names} --out docs/rivals.md`),
 which says who takes part and how. Every row learns from the same training rows, stops early on the same calibration
-rows where it can, and is tested on the same later rows; "calibrated" adds logistic calibration on the calibration rows. `cxml minus it` is below 0 where cxml is
-better, with its paired 95 % bootstrap interval over customers ({replicates} replicates). FLAML has {factor:g} times the
-time of cxml. `Size` is the time of cxml over that of one LightGBM binary with as many rows, rounds and leaves.
+rows where it can, and is tested on the same later rows; "calibrated" adds logistic calibration on the calibration
+rows. `cxml minus it` is below 0 where cxml is better, with its paired 95 % bootstrap interval over customers
+({replicates} replicates). FLAML has {factor:g} times the time of cxml. `Size` is
+the time of cxml over that of one LightGBM binary with as many rows, rounds and leaves.
 
 """
 

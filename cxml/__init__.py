@@ -19,18 +19,21 @@ _HOMES = {
     "Project": "cxml.project",
     "SatisfactionModel": "cxml.models.satisfaction",
     "Scorer": "cxml.scoring.scorer",
+    "feature": "cxml.features.custom",
     "load": "cxml.scoring.scorer",
     "make_snapshots": "cxml.snapshots.make",
     "read_journeys": "cxml.journeys.read",
+    "register_feature": "cxml.features.custom",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of the work, not of the alphabet
-    "read_journeys", "JourneyLog", "make_snapshots", "JourneyFeatures", "ChurnModel", "SatisfactionModel",
-    "Project", "load", "Scorer", "ConfigError", "DataError", "__version__",
+    "read_journeys", "JourneyLog", "make_snapshots", "JourneyFeatures", "feature", "register_feature",
+    "ChurnModel", "SatisfactionModel", "Project", "load", "Scorer", "ConfigError", "DataError", "__version__",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from cxml.errors import ConfigError, DataError
+    from cxml.features.custom import feature, register_feature
     from cxml.features.frame import JourneyFeatures
     from cxml.journeys.log import JourneyLog
     from cxml.journeys.read import read_journeys

@@ -576,6 +576,14 @@ def nps(
         ),
     ] = None,
     level: Annotated[float, typer.Option(metavar="SHARE", help="Of the intervals.")] = 0.95,
+    hidden: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Intervals of corrected figures allow for so much of what moves both feeling and answering to be in "
+            "no feature.",
+        ),
+    ] = 0.05,
     ask: Annotated[
         int | None, typer.Option(min=1, help="Choose so many customers to ask next.", show_default=False)
     ] = None,
@@ -602,8 +610,8 @@ def nps(
     """
     voice = Voice(quiet)
     result = _open(config, as_of).nps(
-        model, cutoff=cutoff, window=window, every=every, by=by, level=level, ask=ask, out=out, ask_out=ask_out,
-        plot=plot, progress=voice,
+        model, cutoff=cutoff, window=window, every=every, by=by, level=level, hidden=hidden, ask=ask, out=out,
+        ask_out=ask_out, plot=plot, progress=voice,
     )  # fmt: skip
     if as_json:
         _print_json(result.to_dict())

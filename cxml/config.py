@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -200,6 +201,20 @@ class JourneysConfig(_Part):
         description="by what a promise is kept, e.g. delivered; the promised time is the column `promised`. Default: "
         "each event that carries a promised time keeps it itself",
     )
+    session_gap: DurationField = Field(
+        Duration.parse("30m"), description="a session ends when longer than this nothing happens"
+    )
+    repeat_within: DurationField = Field(
+        Duration.parse("7d"),
+        description="so long after a contact another one is a repetition of it; one without a repetition was resolved",
+    )
+    respond_within: DurationField = Field(
+        Duration.parse("14d"),
+        description="so long after an intervention or an answer to a survey something is a response",
+    )
+    self_service: list[str] | None = Field(
+        None, description="channels in which customers help themselves; default: guessed by name, such as web, app, bot"
+    )
     owners: dict[Literal["service", "billing", "logistics", "marketing", "product"], list[str]] = Field(
         default_factory=dict, description="who can act on a touchpoint, where its name does not tell"
     )
@@ -307,12 +322,20 @@ class FeaturesConfig(_Part):
 
     families: list[str] = Field(
         default_factory=lambda: ["basic"],
-        description="which families of columns: basic, rhythm, trend, mix, service, feedback, amount, shape, likeness, "
-        "peers",
+        description="which families of columns: basic, rhythm, trend, mix, service, feedback, rfm, amount, shape, "
+        "likeness, peers",
     )
     columns: list[str] = Field(
         default_factory=list,
-        description="further columns, by name, such as mean__duration@touchpoint=call&channel=phone__30d",
+        description="further columns, by name, such as mean__duration@touchpoint=call&channel=phone__30d, or the name "
+        "of a function that one of `modules` registers",
+    )
+    modules: list[str] = Field(
+        default_factory=list,
+        description="Python files of yours that register features; they are run, with all that this user may do",
+    )
+    max_columns: StrictInt = Field(
+        2000, ge=1, description="at most so many columns; those of the least frequent values are left out"
     )
 
     @field_validator("windows")
@@ -709,8 +732,18 @@ def resolve_path(text: str, folder: str | os.PathLike[str]) -> Path:
     return (Path.cwd() if from_environment else Path(folder)) / Path(expand(text)).expanduser()
 
 
-def to_yaml(config: ProjectConfig) -> str:
+def to_yaml(config: ProjectConfig, without: Mapping[str, set[str]] = MappingProxyType({})) -> str:
     """Write a config back as YAML: defaults filled in, variables unexpanded, passwords hidden.
+
+    Parameters
+    ----------
+    config : ProjectConfig
+    without : mapping of str to set of str
+        Keys to leave out, by part.
+
+    Returns
+    -------
+    str
 
     Examples
     --------
@@ -719,7 +752,10 @@ def to_yaml(config: ProjectConfig) -> str:
     True
     """
     return yaml.safe_dump(
-        config.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100
+        config.model_dump(mode="json", exclude_none=True, exclude=dict(without)),
+        sort_keys=False,
+        allow_unicode=True,
+        width=100,
     )
 
 

@@ -163,6 +163,7 @@ class Project:
         CheckResult
         """
         from cxml.features.leakage import check_leakage
+        from cxml.features.modules import load_modules
         from cxml.training.studies import look_ahead, snapshot_frame
 
         folder = Path(out) if out is not None else self.out
@@ -175,6 +176,7 @@ class Project:
         if leakage:
             with progress.step("leakage check") as _:
                 snapshots = snapshot_frame(log, outlook)
+                load_modules(self.config, again=True)  # a function that remembers may have seen all by now
                 report = check_leakage(log, outlook.plan, snapshots, random_state=self.config.random_state)
         result = CheckResult(log.quality, report, outlook.lines(), folder, outlook.refusals)
         _write_json(result.to_dict(), folder / "quality.json")
@@ -289,11 +291,16 @@ class Project:
 
     def _model(self, ref: str | os.PathLike[str]) -> SavedModel:
         """Load a model, and refuse one that answers another question than the project asks."""
+        from cxml.features.custom import registered
+        from cxml.features.modules import load_modules
         from cxml.models.store import load_model
         from cxml.scoring.question import check_question
 
+        load_modules(self.config)
         loaded = load_model(self.model_folder(ref))
         check_question(loaded, self.config)
+        for name in loaded.plan.custom:
+            registered(name)  # refused now, not after the reading
         return loaded
 
     def train(
@@ -604,14 +611,14 @@ class Project:
         from cxml.scoring.night import Destination
         from cxml.scoring.output import regrouped
         from cxml.scoring.spark import open_spark, score_spark
-        from cxml.scoring.spark.run import is_folder
+        from cxml.scoring.spark.run import is_folder, refuse_unsent
 
         folder = None if out is None or not is_folder(out) else os.fspath(out)
         if folder is not None and table is not None:
             raise ConfigError(f"--table is for a database; --out '{out}' is a folder. Leave one of them out.")
         destination = None if out is None else Destination(folder) if folder is not None else Destination.of(out, table)
         moment, why = self._moment_before_reading() if cutoff is None else (_instant(cutoff, "--cutoff"), "as asked")
-        self._model(model)
+        refuse_unsent(self._model(model).plan, self.config)
         with open_spark(master) as spark:
             scored = score_spark(
                 spark, self.model_folder(model), self.config, moment, folder, events=events, reasons=reasons,
@@ -672,6 +679,7 @@ class Project:
         every: str | None = None,
         by: str | None = None,
         level: float = 0.95,
+        hidden: float = 0.05,
         ask: int | None = None,
         out: str | os.PathLike[str] | None = None,
         ask_out: str | os.PathLike[str] | None = None,
@@ -695,6 +703,9 @@ class Project:
             An attribute: figures of each of its values.
         level : float
             Of the intervals.
+        hidden : float
+            Intervals of corrected figures allow for up to such a share of what moves both feeling and answering to
+            be in no feature; from 0 to below 1.
         ask : int, optional
             How many surveys to send next.
         out, ask_out : path, optional
@@ -719,14 +730,16 @@ class Project:
             raise ConfigError("--ask-out is the file of whom to ask: say how many with --ask")
         if not 0 < level < 1:
             raise ConfigError(f"--level is {level}; it must lie between 0 and 1, e.g. 0.95")
+        if not 0 <= hidden < 1:
+            raise ConfigError(f"--hidden is {hidden}; it must be 0 or more and below 1, e.g. 0.05")
         span = every if every in (None, "month") else _duration(every, "--every")
         back = None if window is None else _duration(window, "--window")
         loaded = self._model(model)
         log = self.read(progress=progress)
         moment = self.config.snapshots.end if cutoff is None else _instant(cutoff, "--cutoff")
         report = nps_report(
-            log, self.config, loaded, until=moment, window=back, every=span, by=by, level=level, ask=ask,
-            leavers=self.leavers(), progress=progress,
+            log, self.config, loaded, until=moment, window=back, every=span, by=by, level=level, hidden=hidden,
+            ask=ask, leavers=self.leavers(), progress=progress,
         )  # fmt: skip
         if out is not None:
             report.write(out)

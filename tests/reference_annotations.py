@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -18,6 +19,8 @@ DAY_US = 86_400_000_000
 UNITS = {"w": 7 * DAY_US, "d": DAY_US, "h": DAY_US // 24, "m": DAY_US // 1440, "s": 1_000_000, "us": 1}
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 NAN = math.nan
+#: What is said of an event as of a cutoff.
+OUTCOMES = ("first_contact_resolved", "reaction", "response")
 
 
 @dataclass
@@ -67,14 +70,13 @@ def us(text):
     return int(digits) * UNITS[text[len(digits) :]]
 
 
-def reference_annotation(name, steps, settings):
-    """Annotate one customer's events (in total order); a list of numbers, or of words and None."""
-    return [REFERENCES[name](steps, i, settings) for i in range(len(steps))]
+def reference_annotation(name, steps, settings, cutoff=math.inf):
+    """Annotate one customer's events (in total order); a list of numbers, or of words and None.
 
-
-def reference_due(name, steps, settings):
-    """Say when each value of a measure that waits for followers is known."""
-    return [_outcome(name, steps, i, settings)[1] for i in range(len(steps))]
+    What came after an event is said as of the cutoff; the others do not depend on it.
+    """
+    more = (cutoff,) if name in OUTCOMES else ()
+    return [REFERENCES[name](steps, i, settings, *more) for i in range(len(steps))]
 
 
 def past(steps, i):
@@ -102,6 +104,14 @@ def session_position(steps, i, s):
         position = 1 if last is None or step.time - last > us(s.session_gap) else position + 1
         last = step.time
     return position
+
+
+def session(steps, i, s):
+    number, last = 0, None
+    for step in [*past(steps, i), steps[i]]:
+        number += last is None or step.time - last > us(s.session_gap)
+        last = step.time
+    return number
 
 
 def same_case(steps, i, others):
@@ -178,13 +188,24 @@ def surprise(steps, i, s):
 
 
 def likeness(steps, i, s):
+    return odds_of_steps(["nothing before", *(p.touchpoint for p in past(steps, i)), steps[i].touchpoint], s)[-1]
+
+
+def likeness_path(steps, i, s):
+    odds = odds_of_steps(["nothing before", *(p.touchpoint for p in past(steps, i)), steps[i].touchpoint], s)
+    total, known = 0.0, [one for one in reversed(odds[-5:]) if not math.isnan(one)]
+    for one in known:  # floats do not add up alike in another order
+        total += one
+    return total if known else NAN
+
+
+def odds_of_steps(touchpoints, s):
     """Of a customer of the first fold; the tables of these tests are the same in all."""
-    before, known = past(steps, i), [*s.likeness.touchpoints, "", "nothing before"]
-    touchpoints = before[-1].touchpoint if before else "nothing before", steps[i].touchpoint
-    if None in touchpoints:
-        return NAN
-    row, column = (known.index(t) if t in known else len(known) - 2 for t in touchpoints)
-    return s.likeness.log_odds[0][row][column]
+    known, odds = [*s.likeness.touchpoints, "", "nothing before"], []
+    for pair in pairwise(touchpoints):
+        row, column = (known.index(t) if t in known else len(known) - 2 for t in pair)
+        odds.append(NAN if None in pair else s.likeness.log_odds[0][row][column])
+    return odds
 
 
 def local(moment, zone):
@@ -204,8 +225,8 @@ def streak(steps, i, s):
     return n
 
 
-def _outcome(name, steps, i, s):
-    """Return whether a follower came, and when that is known."""
+def _outcome(name, steps, i, s, cutoff):
+    """Return whether a follower came, as one sees it who knows what was known before the cutoff; NaN for not yet."""
     step = steps[i]
     asking, marked, within = {
         "first_contact_resolved": (s.contacts, s.contacts, us(s.repeat_within)),
@@ -213,26 +234,24 @@ def _outcome(name, steps, i, s):
         "reaction": (s.surveys, s.contacts, us(s.respond_within)),
     }[name]
     if step.touchpoint not in asking:
-        return NAN, step.known
-    settled = max(step.time + within, step.known)
-    later = [f for f in steps[i + 1 :] if f.touchpoint in marked and f.time <= step.time + within]
-    later = same_case(steps, i, later) if name == "first_contact_resolved" else later
-    followers = [f for f in later if f.known <= settled]
-    if followers:
-        return 1.0, max(step.known, min(f.known for f in followers))
-    return 0.0, settled
+        return NAN
+    seen = [f for f in steps[i + 1 :] if f.time < cutoff and f.known < cutoff]
+    later = [f for f in seen if f.touchpoint in marked and f.time <= step.time + within]
+    if same_case(steps, i, later) if name == "first_contact_resolved" else later:
+        return 1.0
+    return 0.0 if step.time + within < cutoff else NAN
 
 
-def first_contact_resolved(steps, i, s):
-    return 1.0 - _outcome("first_contact_resolved", steps, i, s)[0]
+def first_contact_resolved(steps, i, s, cutoff):
+    return 1.0 - _outcome("first_contact_resolved", steps, i, s, cutoff)
 
 
-def response(steps, i, s):
-    return _outcome("response", steps, i, s)[0]
+def response(steps, i, s, cutoff):
+    return _outcome("response", steps, i, s, cutoff)
 
 
-def reaction(steps, i, s):
-    return _outcome("reaction", steps, i, s)[0]
+def reaction(steps, i, s, cutoff):
+    return _outcome("reaction", steps, i, s, cutoff)
 
 
 def lateness(steps, i, s):
@@ -270,12 +289,62 @@ def reference_overdue(steps, cutoff, s):
     return len(passed), max(passed, default=NAN)
 
 
+def reference_response_rate(steps, cutoff, s):
+    """Return the answers to surveys over the times of being asked, as known at a cutoff."""
+    seen = [step.touchpoint for step in steps if step.time < cutoff and step.known < cutoff]
+    asked = sum(touchpoint in s.asked for touchpoint in seen)
+    return sum(touchpoint in s.surveys for touchpoint in seen) / asked if asked else NAN
+
+
+def reference_rhythm(steps, cutoff, s):
+    """Return recency, frequency, monetary value, tenure, and the days of activity, as known at a cutoff."""
+    seen = [step for step in steps if step.time < cutoff and step.known < cutoff]
+    active = [step for step in seen if not s.activity or step.touchpoint in s.activity]
+    money = 0.0
+    for step in seen:
+        if step.time >= cutoff - 365 * DAY_US and not math.isnan(step.value):
+            money += step.value
+    times = [step.time for step in active]
+    recency, tenure = ((cutoff - end(times)) / DAY_US if times else NAN for end in (max, min))
+    frequency = len([time for time in times if time >= cutoff - 365 * DAY_US])
+    return recency, frequency, money, tenure, sorted({time // DAY_US for time in times})
+
+
+def reference_rfm(steps, cutoff, s):
+    """Return the columns of RFM at a cutoff."""
+    recency, frequency, money, tenure, days = reference_rhythm(steps, cutoff, s)
+    if math.isnan(recency):
+        return NAN, frequency, money, NAN, NAN, NAN, NAN
+    below = {
+        name: sum(cut < value for cut in s.rfm[name])
+        for name, value in (("recency", recency), ("frequency", frequency), ("monetary", money))
+    }
+    quintiles = 5 - below["recency"], 1 + below["frequency"], 1 + below["monetary"]
+    (usual,) = s.rfm["gap"]
+    gaps = [b - a for a, b in pairwise(days)]
+    gap = sum(gaps) / len(gaps) if len(gaps) >= 2 else usual
+    came_back = len(gaps) >= 3 and gaps[-1] > 3 * (sum(gaps[:-1]) / len(gaps[:-1]))
+    if recency > 3 * gap:
+        stage = "lapsed"
+    elif tenure <= 3 * usual:
+        stage = "new"
+    elif recency > 1.5 * gap:
+        stage = "slowing"
+    else:
+        stage = "returned" if came_back else "active"
+    return recency, frequency, money, *quintiles, 1 + ["new", "active", "returned", "slowing", "lapsed"].index(stage)
+
+
 def contact(steps, i, s):
     return "yes" if steps[i].touchpoint in s.contacts else "no"
 
 
 def active(steps, i, s):
     return "yes" if steps[i].touchpoint in s.activity else "no"
+
+
+def asked(steps, i, s):
+    return "yes" if steps[i].touchpoint in s.asked else "no"
 
 
 def previous(steps, i, s):
@@ -296,6 +365,10 @@ def daypart(steps, i, s):
 
 def weekday(steps, i, s):
     return ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[local(steps[i].time, s.timezone).weekday()]
+
+
+def hour(steps, i, s):
+    return f"{local(steps[i].time, s.timezone).hour:02}"
 
 
 def weekend(steps, i, s):
@@ -319,7 +392,8 @@ REFERENCES = {
     function.__name__: function
     for function in (
         gap, gap_same, session_position, repeat_contact, first_contact_resolved, case_age, open_cases,
-        oldest_open_case, handle_ratio, handoff, escalation, loop, surprise, likeness, streak, response, reaction,
+        oldest_open_case, handle_ratio, handoff, escalation, loop, surprise, likeness, likeness_path, streak, response,
+        reaction, session, asked, hour,
         lateness, late, contact, active, previous, transition, daypart, weekday, weekend, score_band, value_sign,
     )
 }  # fmt: skip

@@ -29,15 +29,18 @@ class Event:
     level: str | None = None
     known: int | None = None
     measures: dict[str, float] = field(default_factory=dict)
-    due: dict[str, int] = field(default_factory=dict)
 
 
-def reference_features(names, events, cutoffs, vocabularies, stages=None, alive=None):
+def reference_features(names, events, cutoffs, vocabularies, stages=None, alive=None, wide=None):
     """Compute the columns ``names`` for one customer's events (in total order) at each cutoff, as float32.
 
-    Selectors are ``all``, ``COLUMN=VALUE`` and those of ``CONDITIONS``, which says in Python what they mean.
+    Selectors are ``all``, ``COLUMN=VALUE`` and those of ``CONDITIONS``, which says in Python what they mean. ``alive``
+    is four numbers, or four for each selector; ``wide`` the values that are told apart where they are counted.
     """
-    rows = [[_feature(name, events, cutoff, vocabularies, stages or {}, alive) for name in names] for cutoff in cutoffs]
+    rows = [
+        [_feature(name, events, cutoff, vocabularies, stages or {}, alive, wide or {}) for name in names]
+        for cutoff in cutoffs
+    ]
     with np.errstate(over="ignore"):
         return np.array(rows, dtype=np.float64).reshape(len(cutoffs), len(names)).astype(np.float32)
 
@@ -59,14 +62,14 @@ CONDITIONS = {
 }
 
 
-def _feature(name, events, cutoff, vocabularies, stages, alive):
+def _feature(name, events, cutoff, vocabularies, stages, alive, wide):
     past = [e for e in events if e.time < cutoff and (e.known is None or e.known < cutoff)]
 
-    def category(event, column):
+    def category(event, column, known=vocabularies):
         if column == "stage" and stages:
             return stages.get(event.touchpoint)
         value = getattr(event, column)
-        return value if value is None or value in vocabularies[column] else "other"
+        return value if value is None or value in known[column] else "other"
 
     def held(event):
         categories = {column: category(event, column) for column in vocabularies}
@@ -82,8 +85,8 @@ def _feature(name, events, cutoff, vocabularies, stages, alive):
 
     def numbers(chosen, measure):
         """The values of a measure known before the cutoff, with their times, oldest first."""
-        values = [(e.time, e.measures.get(measure, math.nan), e.due.get(measure, e.time)) for e in chosen]
-        return [(time, value) for time, value, due in values if not math.isnan(value) and due < cutoff]
+        values = [(e.time, e.measures.get(measure, math.nan)) for e in chosen]
+        return [(time, value) for time, value in values if not math.isnan(value)]
 
     def between(chosen, oldest, newest):
         return [e for e in chosen if cutoff - oldest <= e.time < cutoff - newest]
@@ -98,7 +101,8 @@ def _feature(name, events, cutoff, vocabularies, stages, alive):
     if statistic == "ever":
         return len(select(past, rest))
     if statistic == "p_alive":
-        return _alive([e.time for e in select(past, rest)], cutoff, *alive)
+        parameters = alive[rest or "all"] if isinstance(alive, dict) else alive
+        return _alive([e.time for e in select(past, rest)], cutoff, *parameters)
     if statistic == "last" and rest in vocabularies:
         values = [category(e, rest) for e in past if category(e, rest) is not None]
         return [*vocabularies[rest], "other"].index(values[-1]) if values else math.nan
@@ -107,10 +111,12 @@ def _feature(name, events, cutoff, vocabularies, stages, alive):
     widths = [int(part[:-1]) * UNITS[part[-1]] for part in window.split("/")]
     width = widths[0]
     inside = between(past, width, 0)
-    if statistic == "distinct":
-        return len({category(e, what) for e in inside} - {None})
-    if statistic == "entropy":
-        counts = Counter(category(e, what) for e in inside if category(e, what) is not None)
+    if statistic in ("distinct", "entropy"):
+        column, _, selector = what.partition("@")
+        values = [category(e, column, {**vocabularies, **wide}) for e in select(inside, selector)]
+        counts = Counter(value for value in values if value is not None)
+        if statistic == "distinct":
+            return len(counts)
         n = counts.total()
         return -sum(c / n * math.log2(c / n) for c in counts.values()) if n else math.nan
 
@@ -118,6 +124,11 @@ def _feature(name, events, cutoff, vocabularies, stages, alive):
     if not at and (what == "all" or "=" in what or what in CONDITIONS):
         measure, selector = None, what
     events_in = select(inside, selector)
+
+    def amount(chosen):
+        """The number of selected events, or the sum of the measure over them."""
+        selected = select(chosen, selector)
+        return len(selected) if measure is None else _sum(numbers(selected, measure))
 
     if statistic == "active_days":
         return len({e.time // DAY_US for e in events_in})
@@ -133,21 +144,20 @@ def _feature(name, events, cutoff, vocabularies, stages, alive):
     if statistic == "share":
         return _over(len(events_in), len(inside))
     if statistic == "ratio":
-        two = [select(between(past, w, 0), selector) for w in widths]
-        short, long = (len(c) if measure is None else _sum(numbers(c, measure)) for c in two)
+        short, long = (amount(between(past, w, 0)) for w in widths)
         return _over(short / (width / DAY_US), long / (widths[1] / DAY_US))
     if statistic == "change":
         if not past:
             return math.nan
         tenure = cutoff - min(e.time for e in past)
-        return len(events_in) - len(select(past, selector)) / max(tenure / width, 1)
+        return amount(inside) - amount(past) / max(tenure / width, 1)
     if statistic == "acceleration":
-        new, old, older = (len(select(between(past, (n + 1) * width, n * width), selector)) for n in range(3))
+        new, old, older = (amount(between(past, (n + 1) * width, n * width)) for n in range(3))
         return (new - old) - (old - older)
     if statistic == "rate":
-        return _over(len(events_in), len({e.time // DAY_US for e in inside}))
+        return _over(amount(inside), len({e.time // DAY_US for e in inside}))
     if statistic == "lag":
-        return len(select(between(past, widths[1] + width, widths[1]), selector))
+        return amount(between(past, widths[1] + width, widths[1]))
 
     if measure is None:
         return len(events_in)
@@ -161,7 +171,7 @@ def _feature(name, events, cutoff, vocabularies, stages, alive):
         return _deviation(values)
     if statistic == "slope":
         return _slope(timed)
-    if statistic in ("last2", "last3"):
+    if re.fullmatch("last[2-9]", statistic):
         nth = int(statistic[-1])
         return values[nth - 1] if len(values) >= nth else math.nan
     if not values:

@@ -26,7 +26,7 @@ from cxml.explain.words import (
     say_window,
 )
 from cxml.features.selectors import Atom
-from cxml.features.spec import CATEGORY_STATISTICS, OTHER, UNWINDOWED_STATISTICS, Aggregate
+from cxml.features.spec import CATEGORY_STATISTICS, NTH_LAST, OTHER, UNWINDOWED_STATISTICS, Aggregate
 from cxml.times import DAY_US
 
 
@@ -45,6 +45,10 @@ class _Phrase(NamedTuple):
 def _more(than: str, value: float) -> str:
     number = say_number(abs(value))
     return f"as many as {than}" if number == "0" else f"{number} {'more' if value > 0 else 'fewer'} than {than}"
+
+
+def _more_in_sum(amount: Say, than: str, value: float) -> str:
+    return f"{amount(abs(value))} {'more' if value > 0 else 'less'} than {than}" if value else f"as much as {than}"
 
 
 def _rhythm(burstiness: float) -> str:
@@ -79,6 +83,10 @@ _OFTEN = "{n} often{window} as in {second}"
 _NO_OCCASION = "no {occasion}{at}{window}"
 _TOO_FEW = "{occasion}{at}: fewer than "
 
+_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+#: Of the n-th latest value what it is called, and how many there must be for it.
+_NTH_LAST = {n: (f"last but {_NUMBERS[n - 2]}", f"{_NUMBERS[n - 1]}{{window}}") for n in NTH_LAST.values()}
+
 _OF_EVENTS: Mapping[str, _Phrase] = {
     "count": _Phrase("{events}: {n}{window}", lambda v: say_times(say_whole(v)), "{none}", "{none}"),
     "lag": _Phrase("{events}: {n}{window}", lambda v: say_times(say_whole(v)), "{none}", "{none}"),
@@ -105,12 +113,13 @@ _OF_EVENTS: Mapping[str, _Phrase] = {
 }
 _OF_CATEGORIES: Mapping[str, _Phrase] = {
     "distinct": _Phrase(
-        "{n} of {category}{window}", lambda v: say_counted(say_whole(v), "kind", "kinds"),
-        "no {noun}{window}", "no {noun}{window}",
+        "{n} of {category}{at}{window}", lambda v: say_counted(say_whole(v), "kind", "kinds"),
+        "no {noun}{at}{window}", "no {noun}{at}{window}",
     ),
     "entropy": _Phrase(  # the number of equally frequent kinds that would have it
-        "{category} as mixed as {n} equally frequent kinds{window}", lambda bits: say_number(2.0 ** min(bits, 64.0)),
-        "no {noun}{window}", "one kind of {category} only{window}",
+        "{category}{at} as mixed as {n} equally frequent kinds{window}",
+        lambda bits: say_number(2.0 ** min(bits, 64.0)),
+        "no {noun}{at}{window}", "one kind of {category} only{at}{window}",
     ),
 }  # fmt: skip
 _OF_NUMBERS: Mapping[str, _Phrase] = {
@@ -122,10 +131,16 @@ _OF_NUMBERS: Mapping[str, _Phrase] = {
     "max": _Phrase("{most} {name} {n}{at}{window}", "level", _NO_OCCASION),
     "first": _Phrase("first {name} {n}{at}{window}", "level", _NO_OCCASION),
     "last": _Phrase("last {name} {n}{at}{window}", "level", _NO_OCCASION),
-    "last2": _Phrase("last but one {name} {n}{at}{window}", "level", _TOO_FEW + "two{window}"),
-    "last3": _Phrase("last but two {name} {n}{at}{window}", "level", _TOO_FEW + "three{window}"),
+    **{
+        f"last{n}": _Phrase(f"{which} {{name}} {{n}}{{at}}{{window}}", "level", _TOO_FEW + least)
+        for n, (which, least) in _NTH_LAST.items()
+    },
     "std": _Phrase("{name} varies by {n}{at}{window}", "amount", _TOO_FEW + "two{window}"),
     "slope": _Phrase("{name} {n}{at}{window}", "trend", "{occasion}{at}: too few for a trend{window}"),
+    "change": _Phrase("{name}{at}: {n}{window}", "more than usual", "no event yet"),
+    "acceleration": _Phrase("{name}{at}: {n}{window}", "more than the trend said", _NO_OCCASION),
+    "rate": _Phrase("{name} sums to {n}{at} per active day{window}", "amount", "no event{window}"),
+    "lag": _Phrase("total {name} {n}{at}{window}", "amount", _NO_OCCASION),
     "share": _Phrase("{events}: {n} of the total {name}{window}", say_percent, "total {name} {nothing}{window}"),
     "ratio": _Phrase(
         "{name}{at}: {n} much a day{window} as in {second}", _fold, "total {name} {nothing}{at} in {second}",
@@ -141,10 +156,13 @@ _OF_FLAGS: Mapping[str, _Phrase] = {
     "max": _either("at least one", "every"),
     "first": _either("first", "first"),
     "last": _either("last", "last"),
-    "last2": _either("last but one", "last but one", _TOO_FEW + "two{window}"),
-    "last3": _either("last but two", "last but two", _TOO_FEW + "three{window}"),
+    **{f"last{n}": _either(which, which, _TOO_FEW + least) for n, (which, least) in _NTH_LAST.items()},
     "std": _Phrase("{rate}{at}: varies by {n}{window}", _points, _TOO_FEW + "two{window}"),
     "slope": _Phrase("{rate}{at}: {n}{window}", "trend", _OF_NUMBERS["slope"].missing),
+    "change": _Phrase("{many}{at}: {n}{window}", partial(_more, "usual"), "no event yet"),
+    "acceleration": _Phrase("{many}{at}: {n}{window}", partial(_more, "the trend said"), "no {one}{at}{window}"),
+    "rate": _Phrase("{n}{at} per active day{window}", "so many lately", "no event{window}", "no {one}{at}{window}"),
+    "lag": _Phrase("{n}{at}{window}", "so many", "no {one}{at}{window}", "no {one}{at}{window}"),
     "share": _Phrase("{events}: {n} of all {many}{window}", say_percent, "no {one}{window}"),
     "ratio": _Phrase(
         "{many}{at}: " + _OFTEN, _fold, "no {one}{at} in {second}", "no {one}{at}{window}, but some in {second}"
@@ -158,12 +176,28 @@ OF_PEERS: Mapping[str, _Phrase] = {
     "peer_score__": _Phrase("others with the same {attribute} give {n} on average", say_number, _NO_PEERS),
 }
 
+_STAGES = ("new", "active", "active again", "slowing", "lapsed")
+_FIFTH, _NEVER_ACTIVE = "{n} of 5 among all customers", "never active"
+#: What the package says of a customer at a cutoff (`cxml.features.custom.OWN`).
+_OF_OWN: Mapping[str, _Phrase] = {
+    "rfm_recency": _Phrase("last active {n} ago", say_days, _NEVER_ACTIVE),
+    "rfm_frequency": _Phrase("active {n} in a year", lambda v: say_times(say_whole(v)), _NEVER_ACTIVE),
+    "rfm_monetary": _Phrase("total value {n} in a year", say_number, "no value"),
+    "rfm_recency_quintile": _Phrase(f"recency {_FIFTH}", say_whole, _NEVER_ACTIVE),
+    "rfm_frequency_quintile": _Phrase(f"frequency {_FIFTH}", say_whole, _NEVER_ACTIVE),
+    "rfm_monetary_quintile": _Phrase(f"money spent {_FIFTH}", say_whole, _NEVER_ACTIVE),
+    "lifecycle": _Phrase("customer is {n}", lambda v: _STAGES[int(min(max(v, 1.0), 5.0)) - 1], _NEVER_ACTIVE),
+    "survey_response_rate": _Phrase("{n} of surveys answered", say_percent, "never asked in a survey"),
+}
+
 
 @lru_cache(maxsize=65_536)
 def wording(name: str, vocabulary: tuple[str, ...], annotations: frozenset[str]) -> Say:
     """Read a column, and give what words its values."""
     if vocabulary:
         return _category(name.removeprefix("last__"), vocabulary, annotations)
+    if name in _OF_OWN:
+        return _fill(_OF_OWN[name], {})
     if is_custom(name):
         plain = in_plain_words(name)
         return lambda value: f"{plain} not known" if value != value else f"{plain} {say_number(value)}"
@@ -207,7 +241,13 @@ def _fill(phrase: _Phrase, words: Mapping[str, object], says: Mapping[str, Say] 
 
 
 def _says_of_number(measure: Number, monthly: bool) -> dict[str, Say]:
-    return {"level": measure.level, "amount": measure.amount, "trend": partial(_trend, measure.amount, monthly)}
+    return {
+        "level": measure.level,
+        "amount": measure.amount,
+        "trend": partial(_trend, measure.amount, monthly),
+        "more than usual": partial(_more_in_sum, measure.amount, "usual"),
+        "more than the trend said": partial(_more_in_sum, measure.amount, "the trend said"),
+    }
 
 
 def _says_of_flag(measure: Flag, monthly: bool) -> dict[str, Say]:
@@ -239,8 +279,9 @@ def _column_words(aggregate: Aggregate, annotations: Collection[str]) -> dict[st
         "alive": "still active" if everything else f"{events} still to come",
     }  # fmt: skip
     if aggregate.statistic in CATEGORY_STATISTICS:
-        plain = in_plain_words(aggregate.what)
-        known = ANNOTATED_CATEGORIES.get(aggregate.what) if aggregate.what in annotations else None
+        category = str(aggregate.category)
+        plain = in_plain_words(category)
+        known = ANNOTATED_CATEGORIES.get(category) if category in annotations else None
         words["category"], words["noun"] = known or (plain, plain)
     return words
 

@@ -132,7 +132,7 @@ def subject_of(name: str, categorical: bool = False) -> str:
         return name.partition("__")[2]
     aggregate = Aggregate.parse(name)
     if aggregate.statistic in CATEGORY_STATISTICS:
-        return aggregate.what
+        return aggregate.what  # the category, and where not all events are looked at, which
     everything = aggregate.selector == "all"
     if everything and aggregate.statistic in ("tenure_days", "days_since_first"):
         return "tenure_days"

@@ -131,6 +131,7 @@ _MEASURES: Mapping[str, Number | Flag] = {
 _ANNOTATED_MEASURES: Mapping[str, Number | Flag] = {
     "gap": _length("pause between events", "event after another", say_days),
     "gap_same": _length("time to the same again", "repeated touchpoint", say_days),
+    "session": Number("number of the session", "event"),
     "session_position": Number("position in the session", "event"),
     "repeat_contact": Flag(
         "contacts repeated", "contact", "repeated contact", "repeated contacts", "a repeat", "not a repeat"
@@ -158,6 +159,7 @@ _ANNOTATED_MEASURES: Mapping[str, Number | Flag] = {
         "rarity of a step", "event after another", _rarity, lambda v: say_counted(say_number(v), "bit", "bits")
     ),
     "likeness": Number("odds of a bad end", "known step", _odds),
+    "likeness_path": Number("path's odds of a bad end", "known path", _odds),
     "streak": _length("streak", "event", lambda v: say_counted(say_number(v), "day", "days")),
     "lateness": Number("delay against the promise", "kept promise", say_days, say_days, "smallest", "greatest"),
     "response": Flag(
@@ -188,6 +190,7 @@ _ANNOTATED_VALUES: Mapping[str, Mapping[str, str]] = {
         "night": "at night", "morning": "in the morning", "afternoon": "in the afternoon", "evening": "in the evening",
     },
     "weekend": {"yes": "on a weekend", "no": "outside weekends"},
+    "hour": {f"{hour:02}": f"between {hour}:00 and {hour + 1}:00" for hour in range(24)},
     "weekday": {
         "mon": "on a Monday", "tue": "on a Tuesday", "wed": "on a Wednesday", "thu": "on a Thursday",
         "fri": "on a Friday", "sat": "on a Saturday", "sun": "on a Sunday",
@@ -205,6 +208,7 @@ _ANNOTATED_VALUES: Mapping[str, Mapping[str, str]] = {
 _ANNOTATED_THINGS: Mapping[str, Mapping[str, str]] = {
     "contact": {"yes": "service contact", "no": "anything but service contact"},
     "active": {"yes": "activity", "no": "anything but activity"},
+    "asked": {"yes": "survey", "no": "anything but survey"},
     "late": {"yes": "promise kept late", "no": "promise kept in time"},
 }
 
@@ -212,11 +216,13 @@ _ANNOTATED_THINGS: Mapping[str, Mapping[str, str]] = {
 ANNOTATED_CATEGORIES: Mapping[str, tuple[str, str]] = {
     "contact": ("service and other events", "event"),
     "active": ("active and other events", "event"),
+    "asked": ("surveys and other events", "event"),
     "previous": ("preceding touchpoint", "event after another"),
     "transition": ("step", "event after another"),
     "daypart": ("daypart", "event"),
     "weekend": ("part of the week", "event"),
     "weekday": ("weekday", "event"),
+    "hour": ("hour of the day", "event"),
     "score_band": ("score band", "score"),
     "value_sign": ("value sign", "value"),
     "late": ("promises kept late or in time", "kept promise"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,9 @@ Float64 = NDArray[np.float64]
 _MOST = 50_000
 
 
-def rhythms(blocks: Iterable[EventBlock], until: int, touchpoints: tuple[str, ...] = ()) -> Float64:
+def rhythms(
+    blocks: Iterable[EventBlock], until: int, select: Callable[[EventBlock], NDArray[np.bool_]] | None = None
+) -> Float64:
     """Reduce each customer to repeat days, recency and age.
 
     Parameters
@@ -27,8 +29,8 @@ def rhythms(blocks: Iterable[EventBlock], until: int, touchpoints: tuple[str, ..
     blocks : iterable of EventBlock
     until : int
         UTC microseconds; only events that happened and were known before count.
-    touchpoints : tuple of str
-        Which events count; none means all.
+    select : callable, optional
+        Tells for each event of a block whether it counts; default: all do.
 
     Returns
     -------
@@ -44,15 +46,13 @@ def rhythms(blocks: Iterable[EventBlock], until: int, touchpoints: tuple[str, ..
     >>> rhythms([block], 10 * DAY_US)
     array([[ 2.,  2., 10.]])
     """
-    return np.concatenate([np.empty((0, 3)), *(_rhythms(block, until, touchpoints) for block in blocks)])
+    return np.concatenate([np.empty((0, 3)), *(_rhythms(block, until, select) for block in blocks)])
 
 
-def _rhythms(block: EventBlock, until: int, touchpoints: tuple[str, ...]) -> Float64:
+def _rhythms(block: EventBlock, until: int, select: Callable[[EventBlock], NDArray[np.bool_]] | None) -> Float64:
     counts = (block.time if block.known is None else block.known) < until
-    if touchpoints:
-        coded = block.categories["touchpoint"]
-        wanted = np.array([text in touchpoints for text in coded.vocabulary] + [False])
-        counts &= wanted[coded.codes]
+    if select is not None:
+        counts &= select(block)
     customer = np.repeat(np.arange(block.n_customers), np.diff(block.starts))[counts]
     time = block.time[counts]
     if not len(time):

@@ -1,9 +1,10 @@
 """Annotating events: what each one's past says of it, and for a few what came soon after it.
 
 The past of an event is what stands before it in the total order of its customer and was known no later than it was.
-So an annotation never depends on what becomes known after its event, and is the same at every cutoff that sees the
-event at all. Where everything is known in the order in which it happened, that past is simply all that stands before;
-elsewhere links lead from each event to the latest one of its past, over those not yet known.
+So an annotation of the past never depends on what becomes known after its event, and is the same at every cutoff that
+sees the event at all; what came after an event is told at each cutoff from what was known by then. Where everything is
+known in the order in which it happened, that past is simply all that stands before; elsewhere links lead from each
+event to the latest one of its past, over those not yet known.
 
 Every annotation is one pass over the events, and what it carries from event to event lies in a few arrays for all
 customers. Only where knowledge came out of order may an event look further: back over its session or its streak, if
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from cxml.errors import DataError
 from cxml.features.annotate_loops import (
+    add_path,
     came_within,
     code_pairs,
     count_days,
@@ -40,6 +42,7 @@ from cxml.features.annotate_loops import (
     look_up_pairs,
     number_in_session,
     number_keys,
+    number_sessions,
     read_clock,
     take_codes,
 )
@@ -57,6 +60,8 @@ Int64 = NDArray[np.int64]
 Int32 = NDArray[np.int32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+#: What came after each event (1 or 0, NaN for those that do not ask), when that is known, and when it is revised.
+_Outcome = tuple[Float64, Int64, Int64]
 
 #: Time zones are read in pieces of so many days.
 _PIECE_US = 366 * DAY_US
@@ -64,6 +69,8 @@ _PIECE_US = 366 * DAY_US
 _ROOMY = 4
 #: Weight, in transitions, of what follows any touchpoint against what followed this one.
 _PRIOR_TRANSITIONS = 5.0
+#: So many of the latest steps make the path whose likeness is added up.
+_PATH_STEPS = 5
 #: Fewer durations than this are not enough for a usual one.
 _FEWEST_DURATIONS = 20
 
@@ -71,6 +78,7 @@ _DAYPARTS = ("afternoon", "evening", "morning", "night")
 _WEEKDAYS = ("fri", "mon", "sat", "sun", "thu", "tue", "wed")
 _QUARTER_CODES = np.array([3, 2, 0, 1], np.int32)  # of the day, from midnight
 _WEEKDAY_CODES = np.array([4, 0, 2, 3, 1, 5, 6], np.int32)  # from Thursday, 1970-01-01
+_HOURS = tuple(f"{hour:02}" for hour in range(24))
 _WEEKEND_CODES = np.array([0, 0, 1, 1, 0, 0, 0], np.int32)
 
 
@@ -87,11 +95,43 @@ class Annotated:
     due : dict of str to int64 array of shape (n_events,)
         For the measures that wait for what comes after the event: when the value is known, UTC microseconds, never
         before the event is. At a cutoff the value counts only if this is before it.
+    revised : dict of str to int64 array of shape (n_events,)
+        For the same measures, which are 0 or 1: when the value turns into the other one, UTC microseconds, after it is
+        due; `cxml.features.kernel.ALWAYS` where it never does. At cutoffs after this the other value counts.
     """
 
     categories: dict[str, Coded]
     measures: dict[str, Float64]
     due: dict[str, Int64]
+    revised: dict[str, Int64]
+
+    def known_before(self, measure: str, cutoff: int) -> Float64:
+        """Give a measure as it is known before a cutoff.
+
+        Parameters
+        ----------
+        measure : str
+            One of ``measures``.
+        cutoff : int
+            UTC microseconds.
+
+        Returns
+        -------
+        float64 array of shape (n_events,)
+            NaN where there is nothing to say, or not yet. Events that were not known by then have values too.
+
+        Examples
+        --------
+        >>> due, revised = {"response": np.array([5])}, {"response": np.array([8])}
+        >>> said = Annotated({}, {"response": np.array([0.0])}, due, revised)
+        >>> [said.known_before("response", cutoff).tolist() for cutoff in (5, 6, 8, 9)]
+        [[nan], [0.0], [0.0], [1.0]]
+        """
+        values = self.measures[measure]
+        if measure not in self.due:
+            return values
+        values = np.where(self.revised[measure] < cutoff, 1.0 - values, values)
+        return np.where(self.due[measure] < cutoff, values, np.nan)
 
 
 def annotate(block: EventBlock, wanted: Collection[str], settings: AnnotationSettings) -> Annotated:
@@ -101,11 +141,12 @@ def annotate(block: EventBlock, wanted: Collection[str], settings: AnnotationSet
     total order and were known no later than it was. Columns that the block lacks are as if null throughout.
 
     Three measures wait for what comes after the event: ``first_contact_resolved``, ``response`` and ``reaction``.
-    They look for a follower, which stands after the event in the total order, happens no later than ``within`` after
-    it, and becomes known no later than the question is settled: ``within`` after the event, or when the event itself
-    becomes known if that is later. Where there are followers, the value is due when the first of them is known (but
-    not before the event is); where there is none, when the question is settled. So whatever becomes known at or after
-    a cutoff changes no value that is due before it.
+    They look for a follower, which stands after the event in the total order and happens no later than ``within``
+    after it. At every cutoff they say what the events known by then say: that a follower came, from when the first of
+    them is known (but not before the event is); before that nothing, until the question is settled, which is
+    ``within`` after the event, or when the event itself becomes known if that is later; and from then on that none
+    came. A follower that becomes known only after that revises the value, once. So whatever becomes known at or after
+    a cutoff changes no value at that cutoff.
 
     Parameters
     ----------
@@ -141,12 +182,12 @@ def annotate(block: EventBlock, wanted: Collection[str], settings: AnnotationSet
     """
     check_annotations(wanted, settings)
     events = _Events(block, settings)
-    found = Annotated({}, {}, {})
+    found = Annotated({}, {}, {}, {})
     for name in wanted:
         if name in _CATEGORIES:
             found.categories[name] = _CATEGORIES[name](events)
         elif name in _OUTCOMES:
-            found.measures[name], found.due[name] = _OUTCOMES[name](events)
+            found.measures[name], found.due[name], found.revised[name] = _OUTCOMES[name](events)
         else:
             found.measures[name] = _MEASURES[name](events)
     return found
@@ -403,11 +444,12 @@ class _Events:
         came_within(self.block.time, link, self.settings.repeat_within_us, within)
         return within
 
-    def followed(self, key: tuple[Int32, int], asking: Bool, marked: Bool, within: int) -> tuple[Float64, Int64]:
+    def followed(self, key: tuple[Int32, int], asking: Bool, marked: Bool, within: int) -> _Outcome:
         """Tell which of the asking events are followed by a marked one of the same key, and when that is known."""
-        found, due = np.empty(self.block.n_events, np.float64), np.empty(self.block.n_events, np.int64)
-        find_followers(self.block.starts, *key, asking, marked, self.block.time, self.known, within, found, due)
-        return found, due
+        block, n = self.block, self.block.n_events
+        found, due, revised = np.empty(n, np.float64), np.empty(n, np.int64), np.empty(n, np.int64)
+        find_followers(block.starts, *key, asking, marked, block.time, self.known, within, found, due, revised)
+        return found, due, revised
 
     @cached_property
     def cases(self) -> tuple[Float64, Float64]:
@@ -476,27 +518,37 @@ def _session_position(events: _Events) -> Float64:
     return position
 
 
+def _session(events: _Events) -> Float64:
+    number = np.empty(events.block.n_events, np.float64)
+    gap, block = events.settings.session_gap_us, events.block
+    number_sessions(block.starts, block.time, events.previous, events.late, gap, number)
+    return number
+
+
 def _repeat_contact(events: _Events) -> Float64:
     return _flags(events.contacts, events.soon_after(events.latest_of_case(events.contacts)))
 
 
-def _first_contact_resolved(events: _Events) -> tuple[Float64, Int64]:
+def _first_contact_resolved(events: _Events) -> _Outcome:
     within, contacts = events.settings.repeat_within_us, events.contacts
-    repeated, due = events.followed(events.one_key, contacts, contacts, within)
+    repeated, due, revised = events.followed(events.one_key, contacts, contacts, within)
     if "case_id" in events.block.categories:
-        in_case, case_due = events.followed(events.case_key, contacts, contacts, within)
+        in_case = events.followed(events.case_key, contacts, contacts, within)
         has_case = events.case_key[0] >= 0
-        repeated, due = np.where(has_case, in_case, repeated), np.where(has_case, case_due, due)
-    return 1.0 - repeated, due
+        repeated, due, revised = (
+            np.where(has_case, of_case, of_customer)
+            for of_case, of_customer in zip(in_case, (repeated, due, revised), strict=True)
+        )
+    return 1.0 - repeated, due, revised
 
 
-def _response(events: _Events) -> tuple[Float64, Int64]:
+def _response(events: _Events) -> _Outcome:
     asking = events.among("touchpoint", events.settings.interventions)
     activity = events.among("touchpoint", events.settings.activity)
     return events.followed(events.one_key, asking, activity, events.settings.respond_within_us)
 
 
-def _reaction(events: _Events) -> tuple[Float64, Int64]:
+def _reaction(events: _Events) -> _Outcome:
     asking = events.among("touchpoint", events.settings.surveys)
     return events.followed(events.one_key, asking, events.contacts, events.settings.respond_within_us)
 
@@ -564,6 +616,17 @@ def _likeness(events: _Events) -> Float64:
     return odds[fold, before, by_code[codes]]
 
 
+def _likeness_path(events: _Events) -> Float64:
+    codes, vocabulary, block = events.codes("touchpoint"), events.vocabulary("touchpoint"), events.block
+    place, odds = events.settings.likeness_places, events.settings.likeness_odds
+    by_code = np.array([*(place.get(touchpoint, len(place)) for touchpoint in vocabulary), -1], np.int64)
+    path = np.empty(len(codes), np.float64)
+    add_path(
+        block.starts, by_code[codes], events.previous, events.late, folds_of(block.customers), odds, _PATH_STEPS, path
+    )
+    return path
+
+
 def _streak(events: _Events) -> Float64:
     streak = np.empty(events.block.n_events, np.float64)
     count_days(events.block.starts, events.clock[1], *events.links, events.late, streak)
@@ -610,6 +673,10 @@ def _weekday(events: _Events) -> Coded:
     return Coded(_WEEKDAY_CODES[events.clock[0] // DAY_US % 7], _WEEKDAYS)
 
 
+def _hour(events: _Events) -> Coded:
+    return Coded((events.clock[0] % DAY_US // (DAY_US // 24)).astype(np.int32), _HOURS)
+
+
 def _weekend(events: _Events) -> Coded:
     return Coded(_WEEKEND_CODES[events.clock[0] // DAY_US % 7], ("no", "yes"))
 
@@ -631,6 +698,10 @@ def _active(events: _Events) -> Coded:
     return _yes_no(events.among("touchpoint", events.settings.activity))
 
 
+def _asked(events: _Events) -> Coded:
+    return _yes_no(events.among("touchpoint", events.settings.asked))
+
+
 def _yes_no(true: Bool) -> Coded:
     return Coded(true.astype(np.int32), ("no", "yes"))
 
@@ -650,6 +721,7 @@ _MEASURES: dict[str, Callable[[_Events], Float64]] = {
     "gap": _gap,
     "gap_same": _gap_same,
     "session_position": _session_position,
+    "session": _session,
     "repeat_contact": _repeat_contact,
     "case_age": _case_age,
     "open_cases": lambda events: events.cases[0],
@@ -660,10 +732,11 @@ _MEASURES: dict[str, Callable[[_Events], Float64]] = {
     "loop": _loop,
     "surprise": _surprise,
     "likeness": _likeness,
+    "likeness_path": _likeness_path,
     "streak": _streak,
     "lateness": _lateness,
 }
-_OUTCOMES: dict[str, Callable[[_Events], tuple[Float64, Int64]]] = {
+_OUTCOMES: dict[str, Callable[[_Events], _Outcome]] = {
     "first_contact_resolved": _first_contact_resolved,
     "response": _response,
     "reaction": _reaction,
@@ -671,11 +744,13 @@ _OUTCOMES: dict[str, Callable[[_Events], tuple[Float64, Int64]]] = {
 _CATEGORIES: dict[str, Callable[[_Events], Coded]] = {
     "contact": _contact,
     "active": _active,
+    "asked": _asked,
     "previous": _previous,
     "transition": _transition,
     "daypart": _daypart,
     "weekend": _weekend,
     "weekday": _weekday,
+    "hour": _hour,
     "score_band": _score_band,
     "value_sign": _value_sign,
     "late": _late,

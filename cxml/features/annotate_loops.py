@@ -226,6 +226,68 @@ def number_in_session(
 
 
 @_compiled()
+def number_sessions(starts: Int64, time: Int64, previous: Int64, known: Int64, gap: int, number: Float64) -> None:
+    """Fill ``number`` with the number of the session of each event, counted over its past."""
+    for customer in range(starts.size - 1):
+        low, high = starts[customer], starts[customer + 1]
+        in_order = True
+        for i in range(low, high):
+            if known.size and i > low:
+                in_order &= known[i] >= known[i - 1]
+            if i == low:
+                number[i] = 1.0
+            elif time[i] - time[i - 1] > gap:
+                number[i] = number[i - 1] + 1.0
+            else:
+                number[i] = number[i - 1]
+        if not in_order:
+            _number_sessions_late(low, high, time, previous, known, gap, number)
+
+
+@_compiled()
+def _number_sessions_late(
+    low: int, high: int, time: Int64, previous: Int64, known: Int64, gap: int, number: Float64
+) -> None:
+    """Fill in the sessions of a customer whose events were not known in order.
+
+    Events come in the order in which they became known, and each is put between the one before it and the one behind
+    it that are there. Which of them begin a session is counted in a tree of partial sums (Fenwick 1994).
+    """
+    n = high - low
+    sums = np.zeros(n + 1, np.int64)
+    begins = np.zeros(n, np.int64)
+    behind = np.empty(n, np.int64)
+    for k in range(n - 1, -1, -1):  # the next event that was known before this one
+        s = k + 1
+        while s < n and known[low + s] >= known[low + k]:
+            s = behind[s]
+        behind[k] = s
+    for k in np.argsort(known[low:high], kind="mergesort"):
+        p = previous[low + k]
+        if p < 0 or time[low + k] - time[p] > gap:
+            begins[k] = 1
+            _add(sums, k, 1)
+        s = behind[k]  # which can only cease to begin a session: what is new is nearer than what was there
+        if s < n and begins[s] and time[low + s] - time[low + k] <= gap:
+            begins[s] = 0
+            _add(sums, s, -1)
+        total, place = 0, k + 1
+        while place > 0:
+            total += sums[place]
+            place &= place - 1
+        number[low + k] = total
+
+
+@_compiled(inline="always")
+def _add(sums: Int64, k: int, what: int) -> None:
+    """Add to the count at a place of a tree of partial sums."""
+    k += 1
+    while k < sums.size:
+        sums[k] += what
+        k += k & -k
+
+
+@_compiled()
 def count_days(starts: Int64, days: Int64, previous: Int64, direct: Bool, known: Int64, streak: Float64) -> None:
     """Fill ``streak`` with the number of consecutive days with an event, up to that of each event.
 
@@ -267,6 +329,44 @@ def find_loops(starts: Int64, codes: Int32, previous: Int64, direct: Bool, known
 
 
 @_compiled()
+def add_path(
+    starts: Int64,
+    places: Int64,
+    previous: Int64,
+    known: Int64,
+    fold: Int64,
+    odds: Float64,
+    n_steps: int,
+    path: Float64,
+) -> None:
+    """Fill ``path`` with what the odds of the last steps up to each event add up to, newest first; NaN for none.
+
+    ``odds`` holds them by fold, place before and place, and last but one those of a first event. An event that lies
+    behind and was known after this one is passed over, with all between it and the latest of its own past: these were
+    known later still.
+    """
+    for customer in range(starts.size - 1):
+        low = starts[customer]
+        table = odds[fold[customer]]
+        for i in range(low, starts[customer + 1]):
+            total, n, event = 0.0, 0, i
+            for _ in range(n_steps):
+                before = event - 1
+                if known.size:
+                    while before >= low and known[before] > known[i]:
+                        before = previous[before]
+                first = before < low
+                row = table.shape[0] - 2 if first else places[before]
+                if row >= 0 and places[event] >= 0:
+                    total += table[row, places[event]]
+                    n += 1
+                if first:
+                    break
+                event = before
+            path[i] = total if n else np.nan
+
+
+@_compiled()
 def find_followers(
     starts: Int64,
     keys: Int32,
@@ -278,18 +378,21 @@ def find_followers(
     within: int,
     found: Float64,
     due: Int64,
+    revised: Int64,
 ) -> None:
     """Tell which asking events are followed by a marked one of the same key, and when that is known.
 
-    From each marked event a link leads to the next one that was known before it. Following it from the next marked
-    event gives the one known first; nothing that happens after that was known can have been known earlier.
+    Where the first follower becomes known only after the question was settled, the answer is none until then, and
+    ``revised`` says when; elsewhere that is never. From each marked event a link leads to the next one that was known
+    before it. Following it from the next marked event gives the one known first; nothing that happens after that was
+    known can have been known earlier.
     """
     head = np.full(n_keys, -1, np.int64)
     sooner = np.empty(time.size, np.int64)
     for customer in range(starts.size - 1):
         low = starts[customer]
         for i in range(starts[customer + 1] - 1, low - 1, -1):
-            found[i], due[i] = np.nan, known[i]
+            found[i], due[i], revised[i] = np.nan, known[i], ALWAYS
             key = keys[i]
             if key < 0:
                 continue
@@ -302,6 +405,8 @@ def find_followers(
                     p = sooner[p]
                 found[i] = 1.0 if first <= settled else 0.0
                 due[i] = max(known[i], min(first, settled))
+                if first > settled:
+                    revised[i] = first
             if marked[i]:
                 while nearest >= 0 and known[nearest] >= known[i]:
                     nearest = sooner[nearest]

@@ -55,6 +55,7 @@ ANNOTATIONS: Mapping[str, Annotation] = MappingProxyType(
             _measure("gap", "days since the customer's previous event"),
             _measure("gap_same", "days since the customer's previous event with the same touchpoint"),
             _measure("session_position", "position of the event in its session, 1 for the first"),
+            _measure("session", "number of the customer's session, 1 for the first"),
             _measure(
                 "repeat_contact",
                 "whether a contact came soon after another one of the same case, or of the customer without a case",
@@ -95,6 +96,12 @@ ANNOTATIONS: Mapping[str, Annotation] = MappingProxyType(
                 "log-odds learned from other customers",
                 "likeness",
             ),
+            _measure(
+                "likeness_path",
+                "how much more the customer's last five steps up to it occur in journeys that ended badly than in "
+                "others, as the sum of their log-odds",
+                "likeness",
+            ),
             _measure("streak", "number of consecutive calendar days with an event, up to this one"),
             _measure(
                 "response",
@@ -110,11 +117,13 @@ ANNOTATIONS: Mapping[str, Annotation] = MappingProxyType(
             _measure("reaction", "whether an answer to a survey was followed by a contact", "surveys", "contacts"),
             _category("contact", "whether it is a contact with service", "contacts"),
             _category("active", "whether the customer was active", "activity"),
+            _category("asked", "whether the customer was asked in a survey", "asked"),
             _category("previous", "touchpoint of the customer's previous event"),
             _category("transition", "touchpoint of the previous event and of this one", "transitions"),
             _category("daypart", "part of the day by local time"),
             _category("weekend", "whether it was Saturday or Sunday by local time"),
             _category("weekday", "day of the week by local time"),
+            _category("hour", "hour of the day by local time, from 00 to 23"),
             _category("score_band", "group of the score: dissatisfied, indifferent or satisfied", "score", "scale"),
             _category("late", "whether the event keeps a promise after the promised time", "promise"),
             _category("value_sign", "whether the value is negative, zero or positive", "value"),
@@ -231,6 +240,11 @@ class AnnotationSettings:
         `cxml.features.annotate.fit_usual_durations`.
     likeness : LikenessTable, optional
         Learned from outcomes by `cxml.features.outcomes.fit_likeness`.
+    asked : tuple of str
+        Touchpoints by which a customer is asked in a survey.
+    rfm : mapping of str to tuple of float
+        Cut points of recency, frequency and monetary value among the customers of training, and their usual gap;
+        learned by `cxml.features.rfm.fit_rfm`.
 
     Raises
     ------
@@ -259,6 +273,8 @@ class AnnotationSettings:
     usual_duration: Mapping[str, float] = field(default_factory=dict)
     likeness: LikenessTable | None = None
     promises: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+    rfm: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in _LISTS:
@@ -268,9 +284,10 @@ class AnnotationSettings:
             object.__setattr__(self, name, str(_duration(name, getattr(self, name))))
         object.__setattr__(self, "scale", _scale(self.scale))
         for pair in self.transitions:
-            if ">" not in pair:
+            if ">" not in pair[1:-1]:
                 raise ConfigError(f"transitions: '{pair}' is no pair of touchpoints; write it as before>after")
         object.__setattr__(self, "usual_duration", _usual(self.usual_duration))
+        object.__setattr__(self, "rfm", _cuts(self.rfm))
 
     @cached_property
     def session_gap_us(self) -> int:
@@ -325,8 +342,11 @@ class AnnotationSettings:
             }
         )
         data["usual_duration"] = dict(self.usual_duration)
-        if not self.promises:  # said only where it is there, so that older models keep their version; as likeness is
-            del data["promises"]
+        for name in ("promises", "asked"):  # said only where it is there, so that older models keep their version
+            if not data[name]:
+                del data[name]
+        if self.rfm:
+            data["rfm"] = {name: list(values) for name, values in self.rfm.items()}
         if self.likeness is not None:
             data["likeness"] = {
                 "touchpoints": list(self.likeness.touchpoints),
@@ -355,7 +375,7 @@ class AnnotationSettings:
         return cls(**values)
 
 
-_LISTS = ("contacts", "activity", "interventions", "surveys", "self_service", "transitions", "promises")
+_LISTS = ("contacts", "activity", "interventions", "surveys", "self_service", "transitions", "promises", "asked")
 
 
 def check_annotations(wanted: Collection[str], settings: AnnotationSettings) -> None:
@@ -390,6 +410,7 @@ _MENDS = {
     "activity": "name the touchpoints that are activity of the customer",
     "interventions": "name the touchpoints that are actions of yours",
     "surveys": "name the touchpoints that are answers to surveys",
+    "asked": "name the touchpoint of being asked, as satisfaction.asked",
     "self_service": "name the channels in which customers help themselves",
     "transitions": "name pairs of touchpoints, or learn them with fit_transitions",
     "scale": "give the lowest and the highest score",
@@ -464,6 +485,18 @@ def _usual(durations: Any) -> dict[str, float]:
         if not isinstance(seconds, int | float) or not 0.0 < seconds < np.inf:
             raise ConfigError(f"usual_duration: {seconds!r} of '{touchpoint}' is not a positive number; leave it out")
     return dict(durations)
+
+
+def _cuts(found: Any) -> dict[str, tuple[float, ...]]:
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"rfm: {found!r} is no mapping of cut points; train the model again")
+    cuts = {}
+    for name, values in found.items():
+        is_list = isinstance(values, Sequence) and not isinstance(values, str)
+        if not is_list or not all(isinstance(v, int | float) and -np.inf < v < np.inf for v in values):
+            raise ConfigError(f"rfm: {name} is {values!r}, not a list of numbers; train the model again")
+        cuts[name] = tuple(float(value) for value in values)
+    return cuts
 
 
 def _table(data: Any) -> TransitionTable:

@@ -10,8 +10,11 @@ from typing import NamedTuple
 
 from cxml.errors import ConfigError, nearest
 from cxml.features.annotations import ANNOTATIONS, AnnotationSettings
+from cxml.features.promises import OVERDUE
+from cxml.features.rfm import OF_VALUE, RFM
 from cxml.features.selectors import plain_selector
 from cxml.features.spec import Aggregate, default_spec
+from cxml.features.surveys import SURVEYS
 from cxml.journeys.schema import PROMISE
 from cxml.times import Duration
 
@@ -100,8 +103,8 @@ class Lack(NamedTuple):
     why: str
 
 
-#: What a family makes of a log: columns, and what it would have looked at besides.
-Chosen = Iterator[Aggregate | Lack]
+#: What a family makes of a log: columns, names of `cxml.features.custom.OWN`, and what it would have looked at besides.
+Chosen = Iterator[Aggregate | str | Lack]
 
 
 def _basic(log: Holdings) -> Chosen:
@@ -193,6 +196,8 @@ def _contacts(log: Holdings) -> Chosen:
         yield Aggregate("ratio", contacts, log.pair)
     if log.settings.usual_duration:
         yield Aggregate("mean", f"handle_ratio@{contacts}", log.middle)
+        for window in dict.fromkeys((log.middle, log.long)):
+            yield Aggregate("mean", f"duration@{contacts}", window)
     else:
         yield Lack("handle times", "no duration")
     if log.settings.self_service and "channel" in log.vocabularies:
@@ -220,7 +225,7 @@ def _cases(log: Holdings) -> Chosen:
 
 
 def _promises(log: Holdings) -> Chosen:
-    """Choose columns of lateness; `overdue_promises` and `days_overdue` are no aggregates and come beside them."""
+    """Choose columns of lateness, and what is overdue at the cutoff."""
     if PROMISE not in log.measures:
         yield Lack("promises", "no promised time")
         return
@@ -230,7 +235,9 @@ def _promises(log: Holdings) -> Chosen:
     yield Aggregate("max", "lateness", log.long)
     yield Aggregate("last", "lateness", log.long)
     yield Aggregate("days_since", "late=yes")
-    if not log.settings.promises:
+    if log.settings.promises:
+        yield from OVERDUE
+    else:
         yield Lack("overdue promises", "journeys.promises does not say by what a promise is kept")
 
 
@@ -241,6 +248,17 @@ def _unnamed(log: Holdings, *settings: str) -> str:
 
 
 def _feedback(log: Holdings) -> Chosen:
+    yield from _answers(log)
+    if log.has(log.settings.asked):
+        yield Aggregate("ever", "asked=yes")
+        yield Aggregate("days_since", "asked=yes")
+        if log.has(log.settings.surveys):
+            yield from SURVEYS
+    elif "score" in log.measures:
+        yield Lack("being asked", "no satisfaction.asked that occurs")
+
+
+def _answers(log: Holdings) -> Chosen:
     if "score" not in log.measures:
         yield Lack("scores", "no score")
         return
@@ -258,6 +276,15 @@ def _feedback(log: Holdings) -> Chosen:
         yield Lack("reactions to surveys", _unnamed(log, "contacts"))
     else:
         yield Aggregate("mean", "reaction", log.long)
+
+
+def _rfm(log: Holdings) -> Chosen:
+    if log.settings.activity and not log.has(log.settings.activity):
+        yield Lack("activity", _unnamed(log, "activity"))
+        return
+    yield from (name for name in RFM if name not in OF_VALUE or "value" in log.measures)
+    if "value" not in log.measures:
+        yield Lack("monetary value", "no value")
 
 
 def _amount(log: Holdings) -> Chosen:
@@ -286,6 +313,9 @@ def _likeness(log: Holdings) -> Chosen:
     yield Aggregate("last", "likeness", log.long)
     for statistic in ("min", "max"):
         yield Aggregate(statistic, "likeness", log.middle)
+    if "likeness" not in log.measures:  # one of the log's own has no table that tells of a path
+        yield Aggregate("last", "likeness_path", log.long)
+        yield Aggregate("max", "likeness_path", log.middle)
 
 
 def _peers(_: Holdings) -> Chosen:
@@ -304,6 +334,7 @@ FAMILIES: Mapping[str, tuple[str, Callable[[Holdings], Chosen]]] = MappingProxyT
         "mix": ("how events spread over touchpoints, channels, stages and times of day", _mix),
         "service": ("contacts repeated or resolved, open cases, promises kept late, responses", _service),
         "feedback": ("how scores moved, and what followed an answer", _feedback),
+        "rfm": ("recency, frequency, monetary value, and where the customer stands", _rfm),
         "amount": ("spread and slope of values, durations and further measures", _amount),
         "shape": ("what follows what: transitions, loops, unusual steps", _shape),
         "likeness": ("steps that are typical of journeys that ended badly, learned from outcomes", _likeness),
@@ -359,6 +390,30 @@ def choose_columns(log: Holdings, families: Sequence[str], columns: Sequence[Agg
     return tuple(dict.fromkeys([*chosen, *columns]))
 
 
+def choose_own(log: Holdings, families: Sequence[str]) -> tuple[str, ...]:
+    """Choose the columns of some families that are said of the customer at a cutoff, and are no statistic of events.
+
+    Parameters
+    ----------
+    log : Holdings
+    families : sequence of str
+        Names of `FAMILIES`.
+
+    Returns
+    -------
+    tuple of str
+        Names of `cxml.features.custom.OWN`.
+
+    Examples
+    --------
+    >>> log = Holdings({"touchpoint": ["order"]}, {"touchpoint": ["order"]}, measures=["value"])
+    >>> choose_own(log, ["basic", "rfm"])[:3]
+    ('rfm_recency', 'rfm_frequency', 'rfm_monetary')
+    """
+    made = (one for name in check_families(families) for one in FAMILIES[name][1](log))
+    return tuple(one for one in made if isinstance(one, str))
+
+
 def lacking(log: Holdings, families: Sequence[str]) -> list[str]:
     """Say what some families would look at and a log does not hold.
 
@@ -391,9 +446,10 @@ def lacking(log: Holdings, families: Sequence[str]) -> list[str]:
 
 
 def annotations_of(aggregates: Sequence[Aggregate]) -> set[str]:
-    """Give the annotations that columns look at."""
+    """Give the annotations that columns look at, and those with which they share what is learned."""
     from cxml.features.selectors import atoms
 
     used = {aggregate.measure or "" for aggregate in aggregates} | {aggregate.column for aggregate in aggregates}
     used |= {atom.column for aggregate in aggregates for atom in atoms(aggregate.condition)}
-    return {name for name in used if name in ANNOTATIONS}
+    found = {name for name in used if name in ANNOTATIONS}
+    return found | {need for name in found for need in ANNOTATIONS[name].needs if need in ANNOTATIONS}

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cxml.errors import ConfigError
+from cxml.errors import ConfigError, nearest
 from cxml.features.promises import OVERDUE, overdue
+from cxml.features.rfm import RFM, rfm
 from cxml.features.spec import UNWINDOWED_STATISTICS
+from cxml.features.surveys import SURVEYS, survey_response
 from cxml.journeys.block import EventBlock
 from cxml.journeys.schema import TEXT_COLUMNS
 from cxml.times import format_instant
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 Int64 = NDArray[np.int64]
 
 _Function = Callable[["CustomerEvents", int], Any]
+#: Computes columns for a range of customers at once; as `cxml.features.promises.overdue`.
+_Compute = Callable[["FeaturePlan", EventBlock, tuple[int, int], Int64, Int64], NDArray[np.float64]]
 _F = TypeVar("_F", bound=_Function)
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -96,16 +100,23 @@ class OwnFeature(UserFeature):
 
     Parameters
     ----------
+    compute : callable
+        Takes a plan, a block, a range of customers, ``row_starts`` and ``cutoffs``; gives a row for each snapshot.
     column : int
-        Which column it is of what `cxml.features.promises.overdue` gives.
+        Which column it is of that.
     """
 
+    compute: _Compute = overdue
     column: int = 0
 
 
 #: Those of the package, by name.
 OWN: Mapping[str, OwnFeature] = MappingProxyType(
-    {name: OwnFeature(name, lambda *_: None, said, column) for column, (name, said) in enumerate(OVERDUE.items())}
+    {
+        name: OwnFeature(name, lambda *_: None, said, compute, column)
+        for compute, sentences in ((overdue, OVERDUE), (survey_response, SURVEYS), (rfm, RFM))
+        for column, (name, said) in enumerate(sentences.items())
+    }
 )
 _REGISTERED: dict[str, UserFeature] = {}
 
@@ -186,10 +197,21 @@ def registered(name: str) -> UserFeature:
         return OWN[name]
     if name not in _REGISTERED:
         raise ConfigError(
-            f"feature '{name}' is a function that this process does not know; register it before, with "
-            "cxml.features.custom.register_feature"
+            f"feature '{name}' is a function that this process does not know{nearest(name, _REGISTERED)}; register it "
+            "before, with cxml.features.custom.register_feature, or open a project whose features.modules names the "
+            "file that does. A model holds no code, and so not the function"
         )
     return _REGISTERED[name]
+
+
+def user_features() -> tuple[str, ...]:
+    """Give the names of the functions that this process knows."""
+    return tuple(_REGISTERED)
+
+
+def is_registered(name: str) -> bool:
+    """Tell whether this process knows a function of this name, or the package has one."""
+    return name in OWN or name in _REGISTERED
 
 
 def check_name(name: object) -> None:
@@ -251,11 +273,12 @@ def fill_custom(
             events = past.before(customer, cutoff)
             for column, one in asked:
                 found[snapshot - first, column] = _value(one, events, block.customers[customer], cutoff)
-    if len(asked) < len(features):
-        own = overdue(plan, block, customers, row_starts, cutoffs)
-        for column, one in enumerate(features):
-            if isinstance(one, OwnFeature):
-                found[:, column] = own[:, one.column]
+    own = {column: one for column, one in enumerate(features) if isinstance(one, OwnFeature)}
+    for compute in dict.fromkeys(one.compute for one in own.values()):
+        computed = compute(plan, block, customers, row_starts, cutoffs)
+        for column, one in own.items():
+            if one.compute is compute:
+                found[:, column] = computed[:, one.column]
     begin = len(plan.aggregates)
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite there, as for every other feature
         out[rows[first:stop] if len(rows) else slice(first, stop), begin : begin + len(features)] = found

@@ -9,7 +9,7 @@ import numpy as np
 
 from cxml.features import kernel as k
 from cxml.features.kernel import JOB_CELLS, Extended
-from cxml.features.spec import Aggregate
+from cxml.features.spec import NTH_LAST, Aggregate, slot_column
 from cxml.times import DAY_US
 
 #: A decaying sum looks back so many half-lives; what is older weighs less than 1/256.
@@ -18,7 +18,9 @@ HALF_LIVES = 8
 #: Where an operation finds its sources: up to three places of the scratch vector.
 _Sources = tuple[int, ...]
 #: Blank cells of what has no value before the first event; all others begin at zero.
-_BLANK = {k.GAPS: (0.0, 0.0, 0.0, np.nan), k.ORDER: (0.0, np.nan, np.nan, np.nan)}
+_BLANK = {k.GAPS: (0.0, 0.0, 0.0, np.nan), k.ORDER: (0.0, *[np.nan] * (JOB_CELLS[k.ORDER] - 1))}
+#: An edge before every event: longer than all time, and short enough to be taken from any cutoff.
+_ALL_TIME = 2**62
 
 
 def extend(
@@ -27,7 +29,7 @@ def extend(
     slot_of: Mapping[str, Mapping[str, int]],
     measures: Sequence[str],
     out_of: Mapping[str, int],
-    alive: Sequence[float] | None,
+    alive: Mapping[str, Sequence[float]],
 ) -> Extended | None:
     """Lay out the second walk.
 
@@ -39,8 +41,8 @@ def extend(
         As in `cxml.features.plan.CompiledPlan`.
     out_of : mapping of str to int
         Output column of each name.
-    alive : sequence of four float, optional
-        Parameters of ``p_alive``.
+    alive : mapping of str to sequence of four float
+        Selector to parameters of ``p_alive``.
 
     Returns
     -------
@@ -49,8 +51,8 @@ def extend(
 
     Examples
     --------
-    >>> tables = extend([Aggregate("lag", "all", "7d/365d")], ["all"], {"all": {"": 0}}, [], {"lag__all__7d/365d": 0},
-    ...                 None)
+    >>> lag = Aggregate("lag", "all", "7d/365d")
+    >>> tables = extend([lag], ["all"], {"all": {"": 0}}, [], {lag.name: 0}, {})
     >>> (tables.edges // DAY_US).tolist()
     [365, 372]
     """
@@ -61,9 +63,9 @@ def extend(
         operation, sources = _DERIVED[aggregate.statistic]
         places = sources(layout, aggregate)
         operations.append((operation, out_of[aggregate.name], *places, *[0] * (3 - len(places))))
-        widths = [width / DAY_US for width in aggregate.widths_us]
-        constants.append((*widths, *[1.0] * (2 - len(widths))))
-    return layout.tables(operations, constants, alive) if operations else None
+        needed = alive[aggregate.selector] if operation == k.ALIVE else [us / DAY_US for us in aggregate.widths_us]
+        constants.append((*needed, *[1.0] * (4 - len(needed))))
+    return layout.tables(operations, constants) if operations else None
 
 
 class _Layout:
@@ -75,8 +77,8 @@ class _Layout:
         self.n_slots = sum(map(len, slot_of.values()))
         self.blank = [0.0] * (self.n_slots + 1)
         self.counted: dict[int, None] = {}
-        self.jobs: dict[tuple[int, float, int, int], dict[int, int]] = {}
-        self.last_edge: dict[tuple[int, float, int, int], int] = {}
+        self.jobs: dict[tuple[int, float, int, int, int], dict[int, int]] = {}
+        self.last_edge: dict[tuple[int, float, int, int, int], int] = {}
         self.reads: dict[tuple[int, int, int, int], int] = {}
         self.carried: dict[tuple[int, int], int] = {}
         self.carried_columns: dict[int, None] = {}
@@ -99,7 +101,8 @@ class _Layout:
         self.counted[where[0]] = None
         return self.place(self.reads, (edge, k.READ_CELL, where[1], 1))
 
-    def entropy(self, column: str, edge: int) -> int:
+    def entropy(self, aggregate: Aggregate, edge: int) -> int:
+        column = slot_column(aggregate, self.slot_of)
         self.counted[self.column_of[column]] = None
         slots = self.slot_of[column].values()
         return self.place(self.reads, (edge, k.READ_ENTROPY, min(slots), len(slots)))
@@ -114,10 +117,11 @@ class _Layout:
         how: int = k.READ_CELL,
         cell: int = 0,
         half_life: float = 0.0,
+        since: int = 0,
     ) -> int:
-        """Read a cell of a job."""
+        """Read a cell of a job, which leaves out the events nearer to the cutoff than ``since``."""
         number = len(self.measures) if measure is None else self.measures.index(measure)
-        key = (kind, half_life, number, where[0])
+        key = (kind, half_life, number, where[0], since)
         cells = self.jobs.setdefault(key, {})
         if where[1] not in cells:
             cells[where[1]] = len(self.blank)
@@ -136,11 +140,11 @@ class _Layout:
         self,
         operations: list[tuple[int, ...]],
         constants: list[tuple[float, ...]],
-        alive: Sequence[float] | None,
     ) -> Extended:
-        edges = sorted({edge for edge, *_ in self.reads})
+        edges = sorted({edge for edge, *_ in self.reads} | {since for *_, since in self.jobs if since})
         reads = sorted((*key, place) for key, place in self.reads.items())
         jobs = sorted(self.jobs)
+        begins = {since: edges.index(since) + 1 if since else 0 for *_, since in jobs}
         cells = np.zeros((len(jobs), self.n_slots + 1), np.uint32)
         for number, job in enumerate(jobs):
             cells[number, list(self.jobs[job])] = list(self.jobs[job].values())
@@ -149,7 +153,7 @@ class _Layout:
             read_ends=_table([sum(read[0] <= edge for read in reads) for edge in edges]),
             reads=_table([read[1:] for read in reads], 4),
             count_columns=_table(self.counted),
-            jobs=_table([(job[0], *job[2:], edges.index(self.last_edge[job])) for job in jobs], 4),
+            jobs=_table([(job[0], *job[2:4], begins[job[4]], edges.index(self.last_edge[job])) for job in jobs], 5),
             job_cells=cells,
             half_lives=np.array([job[1] for job in jobs], np.float64),
             carried_columns=_table(self.carried_columns),
@@ -157,7 +161,6 @@ class _Layout:
             carried=_table([(*key, place) for key, place in self.carried.items()], 3),
             operations=_table(operations, 5),
             constants=np.array(constants, np.float64),
-            alive=np.array([np.nan] * 4 if alive is None else alive, np.float64),
             blank=np.array(self.blank, np.float64),
             n_scratch=self.n_scratch,
         )
@@ -209,28 +212,31 @@ def _ratio(layout: _Layout, aggregate: Aggregate) -> _Sources:
 
 
 def _change(layout: _Layout, aggregate: Aggregate) -> _Sources:
-    where = layout.where(aggregate)
-    return (
-        layout.count(where, aggregate.width_us),
-        layout.carry(k.EVER, where),
-        layout.carry(k.SINCE_FIRST, _ALL),
-    )
+    where, width = layout.where(aggregate), aggregate.width_us
+    if aggregate.measure is None:
+        ever = layout.carry(k.EVER, where)
+    else:  # afresh at each cutoff: a float sum that is carried on would depend on the cutoffs before
+        ever = layout.job(k.TOTAL, aggregate.measure, where, _ALL_TIME)
+    return _amount(layout, aggregate, where, width), ever, layout.carry(k.SINCE_FIRST, _ALL)
+
+
+def _earlier(layout: _Layout, aggregate: Aggregate, since: int) -> int:
+    """Read the number of events, or the sum of the measure, in the window that ended ``since`` before the cutoff."""
+    edge = since + aggregate.width_us
+    return layout.job(k.TOTAL, aggregate.measure, layout.where(aggregate), edge, since=since)
 
 
 def _acceleration(layout: _Layout, aggregate: Aggregate) -> _Sources:
-    where = layout.where(aggregate)
-    return tuple(layout.count(where, windows * aggregate.width_us) for windows in (1, 2, 3))
+    return tuple(_earlier(layout, aggregate, windows * aggregate.width_us) for windows in (0, 1, 2))
 
 
 def _rate(layout: _Layout, aggregate: Aggregate) -> _Sources:
     width = aggregate.width_us
-    return layout.count(layout.where(aggregate), width), layout.job(k.DAYS, None, _ALL, width)
+    return _amount(layout, aggregate, layout.where(aggregate), width), layout.job(k.DAYS, None, _ALL, width)
 
 
 def _lag(layout: _Layout, aggregate: Aggregate) -> _Sources:
-    where = layout.where(aggregate)
-    width, earlier = aggregate.widths_us
-    return layout.count(where, earlier + width), layout.count(where, earlier)
+    return (_earlier(layout, aggregate, aggregate.widths_us[1]),)
 
 
 def _burstiness(layout: _Layout, aggregate: Aggregate) -> _Sources:
@@ -245,15 +251,14 @@ def _alive(layout: _Layout, aggregate: Aggregate) -> _Sources:
 #: For each statistic the operation, and the sources it works on.
 _DERIVED: dict[str, tuple[int, Callable[[_Layout, Aggregate], _Sources]]] = {
     "first": (k.COPY, _look(k.ORDER, cell=1)),
-    "last2": (k.COPY, _look(k.ORDER, cell=2)),
-    "last3": (k.COPY, _look(k.ORDER, cell=3)),
+    **{name: (k.COPY, _look(k.ORDER, cell=n)) for name, n in NTH_LAST.items()},
     "std": (k.COPY, _look(k.SPREAD, k.READ_STD)),
     "slope": (k.COPY, _look(k.REGRESSION, k.READ_SLOPE)),
     "longest_gap": (k.COPY, _look(k.GAPS, cell=3)),
     "gap_mean": (k.COPY, _look(k.GAPS, k.READ_MEAN)),
     "gap_std": (k.COPY, _look(k.GAPS, k.READ_STD)),
     "decay": (k.COPY, _decay),
-    "entropy": (k.COPY, lambda layout, aggregate: (layout.entropy(aggregate.column, aggregate.width_us),)),
+    "entropy": (k.COPY, lambda layout, aggregate: (layout.entropy(aggregate, aggregate.width_us),)),
     "ever": (k.COPY, _carry(k.EVER)),
     "days_since_first": (k.COPY, _carry(k.SINCE_FIRST)),
     "share": (k.QUOTIENT, _share),
@@ -261,7 +266,7 @@ _DERIVED: dict[str, tuple[int, Callable[[_Layout, Aggregate], _Sources]]] = {
     "change": (k.CHANGE, _change),
     "acceleration": (k.ACCELERATION, _acceleration),
     "rate": (k.QUOTIENT, _rate),
-    "lag": (k.DIFFERENCE, _lag),
+    "lag": (k.COPY, _lag),
     "burstiness": (k.BURSTINESS, _burstiness),
     "p_alive": (k.ALIVE, _alive),
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from cxml.errors import ConfigError
+from cxml.errors import ConfigError, nearest
+from cxml.faults import read_yaml
 from cxml.features.align import (
     RowsByCustomer,
     distinct_ids,
@@ -22,7 +25,7 @@ from cxml.features.align import (
     refuse_other_kind,
 )
 from cxml.features.catalogue import check_families
-from cxml.features.learn import Choice, learn_plan
+from cxml.features.learn import Choice, learn_plan, split_columns
 from cxml.features.matrix import fill_matrix
 from cxml.features.meaning import describe_columns
 from cxml.features.outcomes import Known
@@ -47,17 +50,22 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
+    spec : sequence of str, Aggregate or mapping, or mapping, or YAML, optional
+        A list of columns, each as in ``columns``: with no ``families`` given, these and no others. Or a mapping with
+        ``families``, ``columns``, ``windows``, ``max_values`` and ``max_columns``, which take the place of the
+        parameters of the same name. Or either of them as YAML: a text, or the path of a file (.yaml, .yml).
     windows : sequence of str
         How far back the statistics look, e.g. ``("7d", "30d")``.
     max_values : int
         At most so many values of a category get columns of their own, the most frequent ones; the others share
         ``other``.
-    families : sequence of str
+    families : sequence of str, optional
         Which families of columns, of `cxml.features.catalogue.FAMILIES`: basic, rhythm, trend, mix, service, feedback,
-        amount, shape; `cxml train` also knows likeness and peers, which are learned from outcomes.
+        rfm, amount, shape; `cxml train` also knows likeness and peers, which are learned from outcomes. Default:
+        basic, and none where ``spec`` lists columns.
     columns : sequence of str, Aggregate or mapping
-        Further columns: their names, such as ``"mean__duration@touchpoint=call__30d"``, `Aggregate` objects, or
-        mappings with ``statistic``, ``what`` and ``window``.
+        Further columns: their names, such as ``"mean__duration@touchpoint=call__30d"``, `Aggregate` objects, mappings
+        with ``statistic``, ``what`` and ``window``, or names of registered user features.
     custom : sequence of str
         User features registered with `cxml.features.custom.register_feature`.
     interventions : sequence of str
@@ -66,6 +74,11 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Touchpoints that carry a score.
     scale : (float, float), optional
         Lowest and highest score.
+    asked : sequence of str
+        Touchpoints by which customers are asked in a survey.
+    max_columns : int, optional
+        At most so many columns: those of the least frequent touchpoints and channels are left out, columns asked for
+        by name never; ``notes_`` says which. None: no limit.
     n_jobs : int, optional
         Threads; default: one for each core this process may use. The numbers do not depend on it.
 
@@ -88,20 +101,29 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     >>> snapshots = pd.DataFrame({"customer_id": ["bob", "ann"], "cutoff": pd.Timestamp("2024-02-01", tz="UTC")})
     >>> features.transform(log, snapshots)["count__all__30d"].tolist()
     [1.0, 1.0]
+    >>> JourneyFeatures([Aggregate("count", "all", "30d"), "days_since__touchpoint=call"]).fit(log).plan_.columns
+    ['count__all__30d', 'days_since__touchpoint=call']
+    >>> JourneyFeatures("[tenure_days, {statistic: count, what: all, window: 7d}]").fit(log).plan_.columns
+    ['tenure_days', 'count__all__7d']
     """
 
     def __init__(
         self,
+        spec: Sequence[str | Aggregate | Mapping[str, Any]] | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        *,
         windows: Sequence[str] = ("7d", "30d", "90d", "365d"),
         max_values: int = 40,
-        families: Sequence[str] = ("basic",),
+        families: Sequence[str] | None = None,
         columns: Sequence[str | Aggregate | Mapping[str, Any]] = (),
         custom: Sequence[str] = (),
         interventions: Sequence[str] = (),
         surveys: Sequence[str] = (),
         scale: tuple[float, float] | None = None,
+        asked: Sequence[str] = (),
+        max_columns: int | None = 2000,
         n_jobs: int | None = None,
     ) -> None:
+        self.spec = spec
         self.windows = windows
         self.max_values = max_values
         self.families = families
@@ -110,6 +132,8 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.interventions = interventions
         self.surveys = surveys
         self.scale = scale
+        self.asked = asked
+        self.max_columns = max_columns
         self.n_jobs = n_jobs
 
     @classmethod
@@ -152,28 +176,37 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ConfigError
-            If a window or ``max_values`` makes no sense.
+            If a parameter makes no sense.
         DataError
             If no event lies before ``until``.
         """
-        windows = _check_windows(self.windows)
-        if not isinstance(self.max_values, int | np.integer) or self.max_values < 1:
-            raise ConfigError(f"max_values must be a whole number from 1; it is {self.max_values!r}")
         limit = None if until is None else _instant(until, "until")
-        choice = Choice(
-            windows=windows,
-            max_values=int(self.max_values),
-            families=check_families(self.families),
-            columns=[_as_aggregate(column) for column in self.columns],
-            custom=tuple(self.custom),
-            interventions=tuple(self.interventions),
-            surveys=tuple(self.surveys),
-            scale=self.scale,
-        )
         self.notes_: list[str] = []
-        self.plan_ = learn_plan(log, choice, limit, outcomes, self.notes_.append)
+        self.plan_ = learn_plan(log, self._choice(), limit, outcomes, self.notes_.append)
         self.n_features_out_ = len(self.plan_.columns)
         return self
+
+    def _choice(self) -> Choice:
+        """Check the parameters, and put what the spec says in their place."""
+        names = ("windows", "max_values", "families", "columns", "max_columns")
+        wanted = {name: getattr(self, name) for name in names} | read_spec(self.spec)
+        listed = [*_listed("columns", self.columns), *(wanted["columns"] if self.spec is not None else [])]
+        columns, custom = split_columns([_as_column(column) for column in listed])
+        families = wanted["families"]
+        if families is None:
+            families = () if self.spec is not None and listed else ("basic",)
+        return Choice(
+            windows=_check_windows(wanted["windows"]),
+            max_values=_whole("max_values", wanted["max_values"]),
+            families=check_families(families),
+            columns=columns,
+            custom=tuple(dict.fromkeys((*_listed("custom", self.custom), *custom))),
+            interventions=_listed("interventions", self.interventions),
+            surveys=_listed("surveys", self.surveys),
+            scale=self.scale,
+            asked=_listed("asked", self.asked),
+            max_columns=None if wanted["max_columns"] is None else _whole("max_columns", wanted["max_columns"]),
+        )
 
     @classmethod
     def from_plan(cls, plan: FeaturePlan, n_jobs: int | None = None) -> JourneyFeatures:
@@ -401,12 +434,19 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             state.update(event)
         return state
 
-    def trace(self, log: JourneyLog, customer_id: int | str, cutoff: Any, column: str) -> Trace:
+    @overload
+    def trace(self, log: JourneyLog, customer_id: int | str, cutoff: Any, column: str) -> Trace: ...
+
+    @overload
+    def trace(self, customer_id: int | str, cutoff: Any, column: str, *, log: JourneyLog) -> Trace: ...
+
+    def trace(self, *question: Any, **named: Any) -> Trace:
         """Find the events behind one value.
 
         Parameters
         ----------
         log : JourneyLog
+            The first, or by its name wherever you like: ``trace(customer_id, cutoff, column, log=log)``.
         customer_id : int or str
         cutoff : moment
         column : str
@@ -428,6 +468,7 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         from cxml.features.trace import trace
 
         check_is_fitted(self, "plan_")
+        log, customer_id, cutoff, column = _trace_arguments(question, named)
         block = find_customer(log, customer_id)
         return trace(self.plan_, block, _instant(cutoff, "cutoff"), column, log.customers)
 
@@ -445,11 +486,89 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "plan_")
 
 
-def _as_aggregate(column: Any) -> Aggregate:
-    if isinstance(column, Aggregate):
+def read_spec(spec: Any) -> dict[str, Any]:
+    """Read what a list of columns, a mapping or their YAML says of features.
+
+    Parameters
+    ----------
+    spec : list, mapping, str, path or None
+        As `JourneyFeatures` takes it.
+
+    Returns
+    -------
+    dict of str to object
+        Some of ``windows``, ``max_values``, ``families``, ``columns`` and ``max_columns``.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of these, a key is unknown, or a file cannot be read.
+
+    Examples
+    --------
+    >>> read_spec("{families: [trend], columns: [count__all__30d]}")
+    {'families': ['trend'], 'columns': ['count__all__30d']}
+    >>> read_spec(["count__all__30d"])
+    {'columns': ['count__all__30d']}
+    """
+    if spec is None:
+        return {}
+    if isinstance(spec, str | os.PathLike):
+        content = _read_yaml_spec(spec)
+        if content is None or isinstance(content, str):
+            raise ConfigError(f"spec: {os.fspath(spec)!r} is no list; write [{content or 'count__all__30d'}]")
+        return read_spec(content)
+    if isinstance(spec, Mapping):
+        for key in spec:
+            if key not in _SPEC_KEYS:
+                raise ConfigError(f"spec: unknown key '{key}'{nearest(key, _SPEC_KEYS)}")
+        found = dict(spec)
+        return found | ({"columns": list(_listed("columns", found["columns"]))} if "columns" in found else {})
+    return {"columns": list(_listed("spec", spec))}
+
+
+_SPEC_KEYS = ("windows", "max_values", "families", "columns", "max_columns")
+
+
+def _read_yaml_spec(spec: str | os.PathLike[str]) -> Any:
+    is_file = not isinstance(spec, str) or ("\n" not in spec and spec.lower().endswith((".yaml", ".yml")))
+    if not is_file:
+        return read_yaml(os.fspath(spec), "spec")[0]
+    try:
+        return read_yaml(Path(spec).read_text(encoding="utf-8"), os.fspath(spec))[0]
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"spec: cannot read '{os.fspath(spec)}': {why}. Name a YAML file, or give a list") from error
+
+
+def _listed(name: str, values: Any) -> tuple[Any, ...]:
+    """Refuse what is no list; a single text would be taken letter by letter."""
+    if isinstance(values, str | Mapping | Aggregate) or not isinstance(values, Iterable):
+        raise ConfigError(f"{name}: {values!r} is no list; write [{values!r}]")
+    return tuple(values)
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ConfigError(f"{name} must be a whole number from 1; it is {value!r}")
+    return int(value)
+
+
+def _trace_arguments(question: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """Tell the log, which comes first or by its name, from the customer, the cutoff and the column."""
+    names = ("log", "customer_id", "cutoff", "column")
+    given = dict(zip([name for name in names if name != "log"] if "log" in named else names, question, strict=False))
+    twice, found = given.keys() & named.keys(), given | dict(named)
+    if twice or len(given) < len(question) or found.keys() != set(names):
+        raise TypeError(
+            "trace takes a log, a customer, a cutoff and a column: trace(customer_id, cutoff, column, log=log)"
+        )
+    return found["log"], found["customer_id"], found["cutoff"], found["column"]
+
+
+def _as_column(column: Any) -> str | Aggregate:
+    if isinstance(column, str | Aggregate):
         return column
-    if isinstance(column, str):
-        return Aggregate.parse(column)
     is_mapping = isinstance(column, Mapping) and {"statistic"} <= set(column) <= {"statistic", "what", "window"}
     if is_mapping and all(isinstance(value, str) for value in column.values()):
         return Aggregate(**{"what": "", **column} if column["statistic"] == "tenure_days" else column)

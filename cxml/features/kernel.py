@@ -107,17 +107,17 @@ class Tables(NamedTuple):
 
 
 #: What the second walk does with a selected event, and how many cells that takes: a day counted; gaps (count, mean,
-#: sum of squares, longest); a decaying sum; a sum; the order of values (count, first, last but one, last but two);
+#: sum of squares, longest); a decaying sum; a sum; the order of values (count, first, last but one to last but eight);
 #: their spread (count, mean, sum of squares); a regression on time (count, means and sums of squares and products).
 DAYS, GAPS, DECAY, TOTAL, ORDER, SPREAD, REGRESSION = range(7)
-JOB_CELLS = (1, 4, 1, 1, 4, 3, 5)
+JOB_CELLS = (1, 4, 1, 1, 10, 3, 5)
 #: How a cell becomes a number of the scratch vector.
 READ_CELL, READ_MEAN, READ_STD, READ_SLOPE, READ_ENTROPY = range(5)
 #: What is carried forward without a window: events so far, days since the first, days from the first to the latest,
 #: and different days.
 EVER, SINCE_FIRST, SPAN, DAYS_EVER = range(4)
 #: How columns follow from the scratch vector.
-COPY, QUOTIENT, RATIO, CHANGE, ACCELERATION, DIFFERENCE, BURSTINESS, ALIVE = range(8)
+COPY, QUOTIENT, RATIO, CHANGE, ACCELERATION, BURSTINESS, ALIVE = range(7)
 
 
 class Extended(NamedTuple):
@@ -135,8 +135,9 @@ class Extended(NamedTuple):
         How, cell, number of cells (of an entropy), place in the scratch vector.
     count_columns : uint32 array
         Slot columns to count.
-    jobs : uint32 array of shape (n_jobs, 4)
-        Kind, measure (their number for none), slot column, last edge at which it is read.
+    jobs : uint32 array of shape (n_jobs, 5)
+        Kind, measure (their number for none), slot column, the first edge whose events count (those between it and the
+        edge before), the last one, at which it is read.
     job_cells : uint32 array of shape (n_jobs, n_slots + 1)
         First cell for each slot; 0 for none.
     half_lives : float64 array of shape (n_jobs,)
@@ -149,10 +150,8 @@ class Extended(NamedTuple):
         What, slot (or day job), place in the scratch vector.
     operations : uint32 array of shape (n_columns, 5)
         Operation, output column, up to three places in the scratch vector.
-    constants : float64 array of shape (n_columns, 2)
-        Lengths of windows in days, where the operation needs them.
-    alive : float64 array of shape (4,)
-        The parameters of ``p_alive``.
+    constants : float64 array of shape (n_columns, 4)
+        What the operation needs: of ``p_alive`` its four parameters, of others the lengths of their windows in days.
     blank : float64 array of shape (n_cells,)
         The cells before the first event.
     n_scratch : int
@@ -171,13 +170,12 @@ class Extended(NamedTuple):
     carried: NDArray[np.uint32]
     operations: NDArray[np.uint32]
     constants: NDArray[np.float64]
-    alive: NDArray[np.float64]
     blank: NDArray[np.float64]
     n_scratch: int
 
 
 class Due(NamedTuple):
-    """Measures whose values become known after their events.
+    """Measures, 0 or 1, whose values become known after their events and may be revised once.
 
     Parameters
     ----------
@@ -185,10 +183,13 @@ class Due(NamedTuple):
         Which columns of the measure matrix.
     times : int64 array of shape (n_events, n_due)
         A value counts only at cutoffs after this time.
+    revised : int64 array of shape (n_events, n_due)
+        At cutoffs after this time the other value counts; `ALWAYS` where that is never.
     """
 
     measures: NDArray[np.uint32]
     times: NDArray[np.int64]
+    revised: NDArray[np.int64]
 
 
 def _compiled(**options: Any) -> Callable[[_F], _F]:
@@ -353,7 +354,10 @@ def fill_rows(
                     measure = tables.job_measures[job]
                     if (not late or known[of] < cutoff) and (due is None or _is_known(due, of, measure, cutoff)):
                         pair = tables.job_cells[job, slots[of, tables.job_columns[job]]]
-                        _add(acc, pair, measures[of, measure])
+                        value = measures[of, measure]
+                        if due is not None and _is_revised(due, of, measure, cutoff):
+                            value = 1.0 - value
+                        _add(acc, pair, value)
                     held -= 1
                 for pair in tables.mean_cells:
                     acc[pair + np.uint32(MEAN)] = acc[pair + np.uint32(SUM)] / acc[pair]  # of none, 0 / 0 is NaN
@@ -404,6 +408,15 @@ def _is_known(due: Due, event: int, measure: int, cutoff: int) -> bool:
 
 
 @_compiled(inline="always")
+def _is_revised(due: Due, event: int, measure: int, cutoff: int) -> bool:
+    """Tell whether the value of a measure is the other one before a cutoff."""
+    for k in range(due.measures.size):
+        if due.measures[k] == measure:
+            return bool(due.revised[event, k] < cutoff)
+    return False
+
+
+@_compiled(inline="always")
 def _take_known(
     due: Due, event: int, cutoff: int, measures: NDArray[np.float64], known_values: NDArray[np.float64]
 ) -> None:
@@ -413,6 +426,8 @@ def _take_known(
     for k in range(due.measures.size):
         if due.times[event, k] >= cutoff:
             known_values[due.measures[k]] = np.nan
+        elif due.revised[event, k] < cutoff:
+            known_values[due.measures[k]] = 1.0 - known_values[due.measures[k]]
 
 
 @_compiled(inline="always")  # by force: left to the compiler as a call, features take twelve times as long
@@ -548,7 +563,7 @@ def fill_extended(
                 if kind != COPY:
                     b, c = scratch[operations[k, 3]], scratch[operations[k, 4]]
                     if kind == ALIVE:
-                        a = _probability_alive(extended.alive, a - 1.0, b, c)
+                        a = _probability_alive(extended.constants[k], a - 1.0, b, c)
                     else:
                         a = _derive(kind, a, b, c, extended.constants[k, 0], extended.constants[k, 1])
                 out[row, operations[k, 1]] = a
@@ -579,7 +594,7 @@ def _add_extended(
     weight, half_life = 0.0, 0.0  # events share the weight of a half-life: jobs of one stand together
     for job in range(extended.jobs.shape[0]):
         cell = extended.job_cells[job, slots[extended.jobs[job, 2]]]
-        if cell == 0 or extended.jobs[job, 3] < edge:
+        if cell == 0 or edge < extended.jobs[job, 3] or extended.jobs[job, 4] < edge:
             continue
         kind, measure = extended.jobs[job, 0], extended.jobs[job, 1]
         value = measures[measure] if measure < measures.size else 1.0
@@ -606,10 +621,8 @@ def _add_extended(
         elif kind == ORDER:
             acc[cell] += 1.0
             acc[cell + np.uint32(1)] = value
-            if acc[cell] == 2.0:
-                acc[cell + np.uint32(2)] = value
-            elif acc[cell] == 3.0:
-                acc[cell + np.uint32(3)] = value
+            if 2.0 <= acc[cell] < JOB_CELLS[ORDER]:  # the n-th latest has cell n
+                acc[cell + np.uint32(acc[cell])] = value
         elif kind == SPREAD:
             _spread(acc, cell, value)
         else:
@@ -668,10 +681,8 @@ def _derive(kind: int, a: float, b: float, c: float, first_days: float, second_d
         return (a / first_days) / (b / second_days) if b != 0.0 else np.nan
     if kind == CHANGE:  # in the window, ever, tenure
         return a - b / (1.0 if c < first_days else c / first_days)
-    if kind == ACCELERATION:  # in one, two and three windows
-        return (a - (b - a)) - ((b - a) - (c - b))
-    if kind == DIFFERENCE:
-        return a - b
+    if kind == ACCELERATION:  # in the window, the one before, and the one before that
+        return (a - b) - (b - c)
     return (a - b) / (a + b)  # burstiness, of the standard deviation and the mean of the gaps
 
 

@@ -436,7 +436,10 @@ def _widen_events(block: EventBlock, plan: FeaturePlan) -> EventBlock:
     spoken: dict[str, Collection[str]] = {**plan.vocabularies}
     settings = plan.annotations
     if settings is not None:
-        lists = settings.contacts, settings.activity, settings.interventions, settings.surveys, settings.promises
+        lists = (
+            settings.contacts, settings.activity, settings.interventions, settings.surveys, settings.promises,
+            settings.asked,
+        )  # fmt: skip
         spoken["touchpoint"] = {*spoken.get("touchpoint", ()), *(name for names in lists for name in names)}
         spoken["channel"] = {*spoken.get("channel", ()), *settings.self_service}
     spoken["touchpoint"] = {*spoken.get("touchpoint", ()), *plan.stages}

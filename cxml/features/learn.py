@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +17,25 @@ from cxml.errors import ConfigError, DataError, nearest
 from cxml.features.alive import fit_alive, rhythms
 from cxml.features.annotate import fit_transitions, fit_usual_durations
 from cxml.features.annotations import ANNOTATIONS, AnnotationSettings, LikenessTable, score_bands
-from cxml.features.catalogue import FROM_OUTCOMES, Holdings, annotations_of, check_families, choose_columns, lacking
-from cxml.features.custom import OWN
+from cxml.features.catalogue import (
+    FROM_OUTCOMES,
+    Holdings,
+    annotations_of,
+    check_families,
+    choose_columns,
+    choose_own,
+    lacking,
+)
+from cxml.features.custom import OWN, is_registered, user_features
+from cxml.features.matrix import select_events
+from cxml.features.modules import load_modules
 from cxml.features.outcomes import MOST_TOUCHPOINTS, Known, demand_outcomes, learn_likeness, learn_peers
-from cxml.features.plan import FeaturePlan
-from cxml.features.selectors import atoms
-from cxml.features.spec import OTHER, Aggregate
+from cxml.features.plan import Alive, FeaturePlan
+from cxml.features.promises import OVERDUE
+from cxml.features.rfm import LEARNED, OF_VALUE, fit_rfm
+from cxml.features.selectors import atoms, plain_selector
+from cxml.features.spec import OTHER, STATISTICS, Aggregate
+from cxml.features.surveys import SURVEYS
 from cxml.journeys.block import Coded, EventBlock
 from cxml.journeys.schema import NUMBER_COLUMNS, PROMISE, TEXT_COLUMNS
 from cxml.times import DAY_US, format_instant
@@ -37,14 +51,18 @@ Chosen = slice | NDArray[np.bool_]
 
 #: Transitions that get a value of their own.
 _TRANSITIONS = 10
+#: Values of a category that are told apart where they are counted, at most.
+_TOLD_APART = 1_000
 _SELF_SERVICE = re.compile(r"\b(app|web|website|online|self[-_ ]?service|portal|bot|chatbot|ivr|kiosk|atm)\b")
 #: Values of annotations that are always the same.
 FIXED_WORDS: dict[str, tuple[str, ...]] = {
     "daypart": ("afternoon", "evening", "morning", "night"),
     "weekend": ("no", "yes"),
     "weekday": ("fri", "mon", "sat", "sun", "thu", "tue", "wed"),
+    "hour": tuple(f"{hour:02}" for hour in range(24)),
     "contact": ("no", "yes"),
     "active": ("no", "yes"),
+    "asked": ("no", "yes"),
     "late": ("no", "yes"),
     "value_sign": ("negative", "positive", "zero"),
 }
@@ -76,6 +94,10 @@ class Choice:
         Touchpoints that carry a score.
     scale : (float, float), optional
         Lowest and highest score.
+    asked : sequence of str
+        Touchpoints by which customers are asked in a survey.
+    max_columns : int, optional
+        At most so many columns: those of the least frequent touchpoints and channels are left out. None: no limit.
     """
 
     windows: Sequence[str]
@@ -86,10 +108,12 @@ class Choice:
     interventions: Sequence[str] = ()
     surveys: Sequence[str] = ()
     scale: tuple[float, float] | None = None
+    asked: Sequence[str] = ()
+    max_columns: int | None = 2000
 
     @classmethod
     def from_config(cls, config: ProjectConfig) -> Choice:
-        """Read what a project file wants.
+        """Read what a project file wants, and run the files of the user's own features that it names.
 
         Parameters
         ----------
@@ -102,22 +126,66 @@ class Choice:
         Raises
         ------
         ConfigError
-            If a family or a column does not exist, or a playbook that is needed cannot be read.
+            If a family or a column does not exist, a file of features fails, or a playbook that is needed cannot be
+            read.
         """
-        survey, names = config.satisfaction, config.features.columns
-        columns = [Aggregate.parse(name) for name in names if name not in OWN]
+        load_modules(config)
+        survey = config.satisfaction
+        columns, custom = split_columns(config.features.columns)
         asks_for_responses = "service" in config.features.families or "response" in annotations_of(columns)
         return cls(
             windows=[str(window) for window in config.features.windows],
             max_values=config.features.max_values,
             families=check_families(config.features.families),
             columns=columns,
-            custom=tuple(name for name in names if name in OWN),
+            custom=custom,
             interventions=tuple(config.journeys.interventions)
             or (playbook_touchpoints(config) if asks_for_responses else ()),
             surveys=() if survey is None else (survey.touchpoint,),
             scale=None if survey is None else survey.bounds,
+            asked=() if survey is None or survey.asked is None else (survey.asked,),
+            max_columns=config.features.max_columns,
         )
+
+
+def split_columns(names: Sequence[str | Aggregate]) -> tuple[list[Aggregate], tuple[str, ...]]:
+    """Tell columns that are statistics of events from the names of functions.
+
+    Parameters
+    ----------
+    names : sequence of str or Aggregate
+        Columns as somebody wrote them.
+
+    Returns
+    -------
+    columns : list of Aggregate
+    custom : tuple of str
+        Names of registered user features, and of those of the package.
+
+    Raises
+    ------
+    ConfigError
+        If a name is neither.
+
+    Examples
+    --------
+    >>> split_columns(["count__all__30d", "overdue_promises"])
+    ([Aggregate(statistic='count', what='all', window='30d')], ('overdue_promises',))
+    """
+    columns, custom = [], []
+    for name in names:
+        if isinstance(name, Aggregate):
+            columns.append(name)
+        elif is_registered(name):
+            custom.append(name)
+        elif "__" not in name and name not in STATISTICS:
+            raise ConfigError(
+                f"no feature is called '{name}'{nearest(name, (*OWN, *user_features()))}. A statistic of events is "
+                "written statistic__what__window; a function of yours is registered by a file of features.modules"
+            )
+        else:
+            columns.append(Aggregate.parse(name))
+    return columns, tuple(custom)
 
 
 def needs_outcomes(choice: Choice) -> bool:
@@ -179,7 +247,12 @@ def learn_plan(
         counts |= {
             name: _frequencies(coded, _before(table.valid_from, until)) for name, coded in table.attributes.items()
         }
-    fitted = {name: top_values(n, choice.max_values) for name, n in counts.items() if n or name in attributes}
+    asked = _asked_values(choice.columns, (*_SELECTORS, *attributes))
+    fitted = {
+        name: tuple(sorted({*top_values(n, choice.max_values), *(asked.get(name, set()) & n.keys())}))
+        for name, n in counts.items()
+        if n or name in attributes
+    }
     stages = {touchpoint: stage for stage, touchpoints in log.config.stages.items() for touchpoint in touchpoints}
     with_other = {name for name in _SELECTORS if len(fitted.get(name, ())) < len(counts[name])}
     settings, words = _annotations(log, counts["channel"], choice, until)
@@ -203,41 +276,37 @@ def learn_plan(
         span_days=((log.last if until is None else until) - log.first) / DAY_US,
         rare=counts["touchpoint"].keys() - set(fitted["touchpoint"]),
     )
-    chosen = choose_columns(holdings, choice.families, choice.columns)
     custom = _custom(holdings, choice)
-    used = annotations_of(chosen)
-    notes = [*lacking(holdings, choice.families), *_silent(choice.columns, holdings)]
+    chosen = choose_columns(holdings, choice.families, choice.columns)
+    n_others = len(custom) + len(attributes) + (len(table.attributes) if table is not None else 0)
+    chosen, left_out = _within(chosen, choice, {name: counts[name] for name in shown if name in counts}, n_others)
+    used = annotations_of(chosen) - set(log.config.measures)  # the log's own come first
+    notes = [*lacking(holdings, choice.families), *_silent(choice.columns, holdings), *left_out]
     for note in notes:
         tell(note)
-    learned = (used | set(choice.families)) & set(FROM_OUTCOMES) - set(log.config.measures)  # the log's own comes first
+    learned = (used | set(choice.families)) & set(FROM_OUTCOMES) - set(log.config.measures)
     outcomes = demand_outcomes(outcomes, learned)
     if "likeness" in learned:
         settings = replace(settings, likeness=_likeness(log, choice, counts["touchpoint"], outcomes, until))
         if settings.likeness is None:
             tell(_nothing_known("likeness", _end(log, until)))
             chosen = tuple(a for a in chosen if "likeness" not in annotations_of([a]))
-            used = annotations_of(chosen)
-    alive = None
-    if any(a.statistic == "p_alive" for a in chosen):
-        alive = _alive(log, settings, counts["touchpoint"], until)
-    if alive is None:
-        if any(column.statistic == "p_alive" for column in choice.columns):
-            raise ConfigError(
-                "p_alive: too few customers came back before the end of training to learn it; take it out"
-            )
-        if any(a.statistic == "p_alive" for a in chosen):
-            end = format_instant(_end(log, until))
-            tell(f"features: p_alive is left out: too few customers came back before {end} to learn it")
-        chosen = tuple(a for a in chosen if a.statistic != "p_alive")
+            used = annotations_of(chosen) - set(log.config.measures)
+    if set(custom) & LEARNED.keys():
+        settings = replace(settings, rfm=fit_rfm(log.blocks(), _end(log, until), settings.activity))
+        custom = _learned(custom, choice, settings, tell)
+    plain = FeaturePlan((), {**words, **fitted}, stages, annotations=settings)
+    chosen, alive = _alive(log, chosen, choice.columns, plain, counts["touchpoint"], until, tell)
     plan = FeaturePlan(
         aggregates=chosen,
-        vocabularies=fitted | {name: values for name, values in words.items() if name in used},
+        vocabularies=fitted | {name: values for name, values in words.items() if name in used and name not in fitted},
         stages=stages,
         attributes=attributes,
         customer_attributes=tuple(table.attributes) if table is not None else (),
         custom=custom,
         alive=alive,
-        annotations=_needed(settings, used) if used or set(custom) & OWN.keys() else None,
+        annotations=_needed(settings, used | set(custom)) if used or set(custom) & OWN.keys() else None,
+        wide=_wide(chosen, counts, fitted, attributes),
     )
     if not plan.columns and "peers" not in learned:
         raise ConfigError(
@@ -266,15 +335,78 @@ def _nothing_known(family: str, until: int) -> str:
 
 def _custom(log: Holdings, choice: Choice) -> tuple[str, ...]:
     """Give the user features, and the package's own that the log is good for."""
-    is_promised = PROMISE in log.measures and bool(log.settings.promises)
-    own = tuple(OWN) if "service" in choice.families and is_promised else ()
-    asked = [name for name in choice.custom if name in OWN]
-    if asked and not log.settings.promises:
+    _refuse_own(log, choice.custom)
+    return tuple(dict.fromkeys((*choice.custom, *choose_own(log, choice.families))))
+
+
+def _refuse_own(log: Holdings, names: Sequence[str]) -> None:
+    """Refuse features of the package that are asked for by name and lack what they look at."""
+    for name in names:
+        if name in OVERDUE and not log.settings.promises:
+            raise ConfigError(
+                f"feature '{name}' needs to know by what a promise is kept; name it in journeys.promises, such as "
+                "promises: [delivered]"
+            )
+        if name in SURVEYS and not (log.settings.asked and log.settings.surveys):
+            raise ConfigError(
+                f"feature '{name}' needs to know how customers are asked and how they answer; name it in the project "
+                "file: satisfaction.asked and satisfaction.touchpoint"
+            )
+        if name in OF_VALUE and "value" not in log.measures:
+            raise ConfigError(f"feature '{name}' needs values, and the log holds none; take it out")
+
+
+def _learned(
+    custom: Sequence[str], choice: Choice, settings: AnnotationSettings, tell: Callable[[str], object]
+) -> tuple[str, ...]:
+    """Leave out what nobody tells: cut points where nobody was active, a rhythm where nobody came three times."""
+    missing = [name for name in custom if name in LEARNED and LEARNED[name] not in settings.rfm]
+    why = "too few customers were active, or on three days, before the end of training"
+    for name in missing:
+        if name in choice.custom:
+            raise ConfigError(f"feature '{name}' cannot be learned: {why}; take it out")
+    if missing:
+        tell(f"features: {', '.join(missing)} left out: {why}")
+    return tuple(name for name in custom if name not in missing)
+
+
+def _within(
+    columns: Sequence[Aggregate], choice: Choice, counts: Mapping[str, Counter[str]], n_others: int
+) -> tuple[tuple[Aggregate, ...], list[str]]:
+    """Leave out columns of the least frequent values until there are few enough; columns asked for by name stay."""
+    excess = 0 if choice.max_columns is None else len(columns) + n_others - choice.max_columns
+    if excess <= 0:
+        return tuple(columns), []
+    named = set(choice.columns)
+    speaking: dict[tuple[int, str, str], set[Aggregate]] = {}
+    for column in columns:
+        values = _values_of(column, counts)
+        if values and column not in named:
+            speaking.setdefault(min(values), set()).add(column)
+    gone: set[Aggregate] = set()
+    left_out = []
+    for rarest in sorted(speaking):
+        if len(gone) < excess:
+            gone |= speaking[rarest]
+            left_out.append(plain_selector(*rarest[1:]))
+    if len(gone) < excess:
         raise ConfigError(
-            f"feature '{asked[0]}' needs to know by what a promise is kept; name it in journeys.promises, such as "
-            "promises: [delivered]"
+            f"features: {len(columns) + n_others - len(gone)} columns speak of no single touchpoint or channel, or are "
+            f"asked for by name, and max_columns is {choice.max_columns}. Raise it, or choose fewer families or windows"
         )
-    return tuple(dict.fromkeys((*choice.custom, *own)))
+    return tuple(column for column in columns if column not in gone), [
+        f"features: {len(gone)} columns are left out, of the least frequent values, as max_columns is "
+        f"{choice.max_columns}: {', '.join(left_out)}"
+    ]
+
+
+def _values_of(column: Aggregate, counts: Mapping[str, Counter[str]]) -> list[tuple[int, str, str]]:
+    """Give the values that a column speaks of, with how often each occurs."""
+    return [
+        (counts[atom.column][atom.value], atom.column, atom.value)
+        for atom in atoms(column.condition)
+        if isinstance(atom.value, str) and atom.value in counts.get(atom.column, ())
+    ]
 
 
 def _silent(columns: Sequence[Aggregate], log: Holdings) -> Iterator[str]:
@@ -310,7 +442,11 @@ def _annotations(
         promises=tuple(log.config.promises),
         activity=tuple(log.config.activity),
         surveys=tuple(choice.surveys),
-        self_service=_self_service(channels),
+        asked=tuple(choice.asked),
+        self_service=_self_service(channels) if log.config.self_service is None else tuple(log.config.self_service),
+        session_gap=str(log.config.session_gap),
+        repeat_within=str(log.config.repeat_within),
+        respond_within=str(log.config.respond_within),
         timezone=log.config.timezone or "UTC",
         scale=choice.scale,
     )
@@ -337,6 +473,7 @@ def _needed(settings: AnnotationSettings, used: set[str]) -> AnnotationSettings:
         transitions=settings.transitions if "transition" in used else (),
         surprise=settings.surprise if "surprise" in used else None,
         usual_duration=settings.usual_duration if "handle_ratio" in used else {},
+        asked=settings.asked if used & {"asked", *SURVEYS} else (),
     )
 
 
@@ -354,10 +491,65 @@ def _end(log: JourneyLog, until: int | None) -> int:
 
 
 def _alive(
-    log: JourneyLog, settings: AnnotationSettings, touchpoints: Counter[str], until: int | None
-) -> tuple[float, float, float, float] | None:
-    present = tuple(name for name in settings.activity if name in touchpoints)
-    return fit_alive(rhythms(log.blocks(), _end(log, until), present))
+    log: JourneyLog,
+    chosen: tuple[Aggregate, ...],
+    asked: Sequence[Aggregate],
+    plain: FeaturePlan,
+    touchpoints: Counter[str],
+    until: int | None,
+    tell: Callable[[str], object],
+) -> tuple[tuple[Aggregate, ...], Alive | dict[str, Alive] | None]:
+    """Learn the parameters of each ``p_alive`` from the events it looks at; leave out those that nobody tells of.
+
+    Parameters
+    ----------
+    chosen, asked : sequences of Aggregate
+        All columns, and those of them that are asked for by name.
+    plain : FeaturePlan
+        What the log holds, without columns.
+    """
+    found: dict[str, Alive] = {}
+    for column in (a for a in chosen if a.statistic == "p_alive"):
+        one = replace(plain, aggregates=(column,), alive=(1.0, 1.0, 1.0, 1.0))  # to be learned
+        select = None if column.selector == "all" else partial(select_events, one, column)
+        learned = fit_alive(rhythms(log.blocks(), _end(log, until), select))
+        if learned is not None:
+            found[column.selector] = learned
+            continue
+        few = f"too few customers came back before {format_instant(_end(log, until))} to learn it"
+        if column in asked:
+            raise ConfigError(f"{column.name}: {few}; take it out")
+        tell(f"features: {column.name} is left out: {few}")
+    kept = tuple(a for a in chosen if a.statistic != "p_alive" or a.selector in found)
+    is_active = plain.annotations is not None and not touchpoints.keys().isdisjoint(plain.annotations.activity)
+    usual = "active=yes" if is_active else "all"
+    return kept, found[usual] if list(found) == [usual] else found or None
+
+
+def _asked_values(columns: Sequence[Aggregate], categories: Collection[str]) -> dict[str, set[str]]:
+    """Give the values of categories that columns ask for by name."""
+    asked: dict[str, set[str]] = {}
+    for atom in (atom for column in columns for atom in atoms(column.condition)):
+        if atom.column in categories and isinstance(atom.value, str) and atom.value != OTHER:
+            asked.setdefault(atom.column, set()).add(atom.value)
+    return asked
+
+
+def _wide(
+    columns: Sequence[Aggregate],
+    counts: Mapping[str, Counter[str]],
+    fitted: Mapping[str, tuple[str, ...]],
+    attributes: Collection[str],
+) -> dict[str, tuple[str, ...]]:
+    """Give what that ``distinct`` and ``entropy`` tell apart, of categories that have more than are fitted."""
+    wide = {}
+    for name in sorted({a.category for a in columns if a.category is not None}):
+        source = "touchpoint" if name == "previous" and name not in fitted else name
+        if source in (*_SELECTORS, *attributes) and source in fitted:
+            values = tuple(sorted({*top_values(counts[source], _TOLD_APART), *fitted[source]}))
+            if values != fitted[source]:
+                wide[name] = values
+    return wide
 
 
 def top_values(counts: Counter[str], max_values: int) -> tuple[str, ...]:

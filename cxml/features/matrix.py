@@ -18,8 +18,8 @@ from cxml.features.custom import UserFeature, fill_custom, registered
 from cxml.features.kernel import Due, ascends, fill_extended, fill_rows, first_disorder, map_codes
 from cxml.features.peers import fill_peers
 from cxml.features.plan import CompiledPlan, FeaturePlan
-from cxml.features.selectors import Atom, Selector, atoms, compare, matching
-from cxml.features.spec import OTHER, default_spec
+from cxml.features.selectors import EVERYTHING, Atom, Selector, atoms, compare, matching
+from cxml.features.spec import OTHER, Aggregate, default_spec
 from cxml.journeys.block import Coded, CustomerTable, EventBlock, slice_block
 
 if TYPE_CHECKING:
@@ -117,6 +117,38 @@ def fill_matrix(
     return out[: len(cutoffs)] if len(rows) == 0 else out
 
 
+def select_events(plan: FeaturePlan, aggregate: Aggregate, block: EventBlock) -> NDArray[np.bool_]:
+    """Tell which events of a block a column looks at, whatever the window.
+
+    Parameters
+    ----------
+    plan : FeaturePlan
+    aggregate : Aggregate
+        One of its columns that is not of a category.
+    block : EventBlock
+
+    Returns
+    -------
+    bool array of shape (n_events,)
+
+    Examples
+    --------
+    >>> from cxml.features.spec import Aggregate
+    >>> plan = FeaturePlan((Aggregate("ever", "touchpoint=call"),), {"touchpoint": ("call", "visit")})
+    >>> block = EventBlock(np.array([7]), np.array([0, 2]), np.array([0, 10]), None,
+    ...                    {"touchpoint": Coded(np.array([1, 0], np.int32), ("call", "visit"))})
+    >>> select_events(plan, plan.aggregates[0], block)
+    array([False,  True])
+    """
+    compiled = plan.compiled
+    wanted = compiled.annotations and _lacking(compiled.annotations, block)
+    customers = (0, block.n_customers)
+    bound = _annotated(plan, wanted, block, customers)[0] if wanted else _Bound.build(compiled, block)
+    column = aggregate.column
+    found = bound.slots(0, block.n_events)[:, compiled.columns.index(column)]
+    return np.equal(found, compiled.slot_of[column][aggregate.value or ""])
+
+
 def warm_up() -> None:
     """Load the compiled kernel, which takes tenths of a second the first time in a process."""
     plan = FeaturePlan(default_spec({"touchpoint": ("any",)}), {"touchpoint": ("any",)})
@@ -148,6 +180,12 @@ class _Condition:
     slots: tuple[int, int]
 
     def fill(self, first: int, stop: int, out: NDArray[np.uint32]) -> None:
+        selected, not_selected = self.slots
+        out[:] = np.where(self.holds(first, stop, out), selected, not_selected)
+
+    def holds(self, first: int, stop: int, out: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Tell which events it selects; ``out`` is overwritten."""
+
         def met(atom: Atom) -> NDArray[np.bool_]:
             if atom in self.measures:
                 return compare(self.measures[atom][first:stop], atom)
@@ -156,8 +194,21 @@ class _Condition:
             self.categories[atom].fill(first, stop, out)
             return np.equal(out, 1)
 
-        selected, not_selected = self.slots
-        out[:] = np.where(matching(self.selector, met), selected, not_selected)
+        return matching(self.selector, met)
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """A category of a block among selected events; the others have null."""
+
+    codes: _Codes
+    condition: _Condition
+    null: int
+
+    def fill(self, first: int, stop: int, out: NDArray[np.uint32]) -> None:
+        selected = self.condition.holds(first, stop, out)
+        self.codes.fill(first, stop, out)
+        out[~selected] = self.null
 
 
 @dataclass(frozen=True)
@@ -165,22 +216,12 @@ class _Bound:
     """A plan bound to a block: for each slot column how it follows from the block."""
 
     compiled: CompiledPlan
-    columns: tuple[_Codes | _Condition | None, ...]
+    columns: tuple[_Codes | _Condition | _Apart | None, ...]
     measures: tuple[Float64 | None, ...]
 
     @classmethod
     def build(cls, compiled: CompiledPlan, block: EventBlock) -> _Bound:
-        columns: list[_Codes | _Condition | None] = []
-        for name in compiled.columns[1:]:
-            if name in compiled.conditions:
-                columns.append(_bind_condition(compiled, name, block))
-                continue
-            source = "touchpoint" if name == "stage" and compiled.stages else name
-            coded = block.categories.get(source)
-            if coded is None:
-                columns.append(None)
-            else:
-                columns.append(_Codes(source, coded.codes, _slot_table(compiled, name, coded.vocabulary)))
+        columns = [_bind_column(compiled, name, block) for name in compiled.columns[1:]]
         return cls(compiled, tuple(columns), tuple(block.measures.get(name) for name in compiled.measures))
 
     def slots(self, first: int, stop: int) -> NDArray[np.uint32]:
@@ -202,19 +243,37 @@ class _Bound:
         return values
 
 
-def _slot_table(compiled: CompiledPlan, column: str, vocabulary: tuple[str, ...]) -> NDArray[np.uint32]:
+def _bind_column(compiled: CompiledPlan, name: str, block: EventBlock) -> _Codes | _Condition | _Apart | None:
+    """Say how a slot column follows from a block; None where the block lacks it."""
+    if name in compiled.conditions:
+        slot_of = compiled.slot_of[name]
+        return _bind_condition(compiled, compiled.conditions[name], block, (slot_of[""], slot_of["not"]))
+    category, selector = compiled.apart.get(name, (name, EVERYTHING))
+    source = "touchpoint" if category == "stage" and compiled.stages else category
+    coded = block.categories.get(source)
+    if coded is None:
+        return None
+    codes = _Codes(source, coded.codes, _slot_table(compiled, name, category, coded.vocabulary))
+    if selector == EVERYTHING:
+        return codes
+    return _Apart(codes, _bind_condition(compiled, selector, block), int(compiled.tables.null_slot))
+
+
+def _slot_table(compiled: CompiledPlan, column: str, category: str, vocabulary: tuple[str, ...]) -> NDArray[np.uint32]:
     """Say for each value of a block's vocabulary, and at last for null, which slot it is; unseen ones share one."""
     slot_of, null = compiled.slot_of[column], int(compiled.tables.null_slot)
-    if column == "stage" and compiled.stages:
+    if category == "stage" and compiled.stages:
         slots = [slot_of.get(compiled.stages.get(value, ""), null) for value in vocabulary]
     else:
         slots = [slot_of.get(value, slot_of[OTHER]) for value in vocabulary]
     return np.array([*slots, null], np.uint32)
 
 
-def _bind_condition(compiled: CompiledPlan, name: str, block: EventBlock) -> _Condition:
+def _bind_condition(
+    compiled: CompiledPlan, selector: Selector, block: EventBlock, slots: tuple[int, int] = (0, 0)
+) -> _Condition:
     categories, measures = {}, {}
-    for atom in atoms(compiled.conditions[name]):
+    for atom in atoms(selector):
         if not isinstance(atom.value, str):
             if atom.column in block.measures:
                 measures[atom] = block.measures[atom.column]
@@ -223,8 +282,7 @@ def _bind_condition(compiled: CompiledPlan, name: str, block: EventBlock) -> _Co
         if source in block.categories:
             coded = block.categories[source]
             categories[atom] = _Codes(source, coded.codes, _atom_table(compiled, atom, coded.vocabulary))
-    slot_of = compiled.slot_of[name]
-    return _Condition(compiled.conditions[name], categories, measures, (slot_of[""], slot_of["not"]))
+    return _Condition(selector, categories, measures, slots)
 
 
 def _atom_table(compiled: CompiledPlan, atom: Atom, vocabulary: tuple[str, ...]) -> NDArray[np.uint32]:
@@ -249,7 +307,8 @@ def _annotated(
 
     compiled, part = plan.compiled, slice_block(block, *customers)
     found = annotate(part, wanted, cast("AnnotationSettings", plan.annotations))
-    for atom in (atom for condition in compiled.conditions.values() for atom in atoms(condition)):
+    selectors = (*compiled.conditions.values(), *(selector for _, selector in compiled.apart.values()))
+    for atom in (atom for selector in selectors for atom in atoms(selector)):
         if atom.column in found.due:
             raise ConfigError(
                 f"selector '{atom}': what {atom.column} is of an event is known only later, so that it cannot select "
@@ -260,7 +319,11 @@ def _annotated(
     due = None
     if late:
         measures = np.array([compiled.measures.index(name) for name in late], np.uint32)
-        due = Due(measures, np.ascontiguousarray(np.stack([found.due[name] for name in late], axis=1)))
+        due = Due(
+            measures,
+            np.ascontiguousarray(np.stack([found.due[name] for name in late], axis=1)),
+            np.ascontiguousarray(np.stack([found.revised[name] for name in late], axis=1)),
+        )
     return _Bound.build(compiled, part), due
 
 

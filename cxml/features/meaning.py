@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cxml.features.custom import OWN
+from cxml.features.promises import OVERDUE
 from cxml.features.selectors import Atom, Selector
-from cxml.features.spec import CATEGORY_STATISTICS, Aggregate
+from cxml.features.spec import Aggregate
+from cxml.features.surveys import SURVEYS
 from cxml.journeys.schema import PROMISE
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ FACTORS: Mapping[str, tuple[str, ...]] = {
     "does": (),
 }
 _WORDS = re.compile(r"[a-z]+")
-_FEELINGS = ("score", "score_band", "reaction")
+_FEELINGS = ("score", "score_band", "reaction", "asked")
 _TASTES = ("share", "entropy", "distinct")
 
 
@@ -115,9 +117,7 @@ class Meaning:
         return votes.most_common(1)[0][0] if votes else usual
 
     def _touchpoints(self, column: Aggregate) -> Iterable[str]:
-        if column.statistic in CATEGORY_STATISTICS:
-            return
-        if _is_of_promises(column):
+        if _is_of_promises(column) and column.category is None:
             yield from self.promises
         for atom in _affirmed(column.condition):
             if atom.column == "touchpoint":
@@ -168,7 +168,7 @@ def describe_columns(plan: FeaturePlan, config: JourneysConfig) -> list[dict[str
     rows = []
     for column, sentence in plan.describe().items():
         aggregate = known.get(column)
-        like = Aggregate("last", "lateness", "1d") if column in OWN else aggregate  # whose business it is
+        like = _like(column) if column in OWN else aggregate  # whose business it is
         rows.append(
             {
                 "column": column,
@@ -180,6 +180,13 @@ def describe_columns(plan: FeaturePlan, config: JourneysConfig) -> list[dict[str
             }
         )
     return rows
+
+
+def _like(column: str) -> Aggregate:
+    """Give an aggregate that speaks of the same as one of the package's own columns."""
+    if column in OVERDUE:
+        return Aggregate("last", "lateness", "1d")
+    return Aggregate("last", "score", "1d") if column in SURVEYS else Aggregate("count", "active=yes", "1d")
 
 
 def _is_of_promises(column: Aggregate) -> bool:

@@ -15,11 +15,22 @@ from cxml.features.derive import extend
 from cxml.features.kernel import FIELDS, Extended, Tables
 from cxml.features.peers import PeerTable
 from cxml.features.selectors import Selector, atoms, explain_break
-from cxml.features.spec import CATEGORY_STATISTICS, FIRST_WALK_STATISTICS, MEASURE_STATISTICS, OTHER, Aggregate
+from cxml.features.spec import (
+    CATEGORY_STATISTICS,
+    FIRST_WALK_STATISTICS,
+    MEASURE_STATISTICS,
+    OTHER,
+    Aggregate,
+    slot_column,
+)
 from cxml.times import Duration
 
 if TYPE_CHECKING:
     from cxml.features.annotations import AnnotationSettings
+
+
+#: The parameters r, alpha (in days), a and b of the BG/NBD model.
+Alive = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -39,8 +50,9 @@ class FeaturePlan:
         Categorical columns of the journeys; each becomes ``last__NAME``, its last known value.
     customer_attributes : tuple of str
         Categorical columns of the customer table; each becomes ``last__NAME``, its value as of the cutoff.
-    alive : tuple of four float, optional
-        The parameters r, alpha (in days), a and b of the BG/NBD model, for ``p_alive``.
+    alive : tuple of four float, or mapping of str to tuple of four float, optional
+        The parameters r, alpha (in days), a and b of the BG/NBD model, for ``p_alive``; a mapping gives them by
+        selector (that of all events is ``"all"``).
     annotations : AnnotationSettings, optional
         Where given, measures and categories that bear the name of an annotation (see
         `cxml.features.annotations.ANNOTATIONS`) and that the journeys do not hold are computed from the events.
@@ -48,6 +60,9 @@ class FeaturePlan:
         User features, by the names under which the process registers them (see `cxml.features.custom`).
     peers : tuple of PeerTable
         Rates among customers of the same attribute; each becomes ``peer_TARGET__ATTRIBUTE``.
+    wide : dict of str to tuple of str
+        Values that ``distinct`` and ``entropy`` tell apart, of the categories where these are more than those of the
+        vocabulary.
 
     Raises
     ------
@@ -69,10 +84,11 @@ class FeaturePlan:
     stages: dict[str, str] = field(default_factory=dict)
     attributes: tuple[str, ...] = ()
     customer_attributes: tuple[str, ...] = ()
-    alive: tuple[float, float, float, float] | None = None
+    alive: Alive | Mapping[str, Alive] | None = None
     annotations: AnnotationSettings | None = None
     custom: tuple[str, ...] = ()
     peers: tuple[PeerTable, ...] = ()
+    wide: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.stages:
@@ -92,6 +108,12 @@ class FeaturePlan:
         for aggregate in self.aggregates:
             self._check_aggregate(aggregate)
         self._check_alive()
+        for column, values in self.wide.items():
+            self._check_column(column, f"distinct__{column}")
+            if len({*values, OTHER}) != len(values) + 1 or not {*values} >= {*self.vocabularies[column]}:
+                raise ConfigError(
+                    f"wide values of '{column}' must differ from each other and from '{OTHER}', and hold its vocabulary"
+                )
         for peers in self.peers:
             self._check_peers(peers)
 
@@ -106,19 +128,26 @@ class FeaturePlan:
             if atom.value not in known:
                 raise ConfigError(
                     f"feature '{aggregate.name}': {atom.column} has no value '{atom.value}'"
-                    f"{explain_break(atom) or nearest(atom.value, known)}"
+                    f"{explain_break(atom) or self._offer(atom.column, atom.value)}"
                 )
 
+    def _offer(self, column: str, value: str) -> str:
+        """Say which value may have been meant."""
+        if column != "transition" or self.annotations is None:
+            return nearest(value, (*self.vocabularies[column], OTHER))
+        pairs = ", ".join(f"'{pair}'" for pair in self.vocabularies[column]) or "none"
+        return f"; a pair is written before>after, the ones with a value of their own are {pairs}, any other is 'other'"
+
     def _check_alive(self) -> None:
-        asked = next((a.name for a in self.aggregates if a.statistic == "p_alive"), None)
-        if self.alive is None:
-            if asked:
+        for aggregate in self.aggregates:
+            if aggregate.statistic == "p_alive" and aggregate.selector not in self.alive_of:
                 raise ConfigError(
-                    f"feature '{asked}' needs the four parameters of the BG/NBD model; give the plan "
-                    "alive=(r, alpha, a, b)"
+                    f"feature '{aggregate.name}' needs the four parameters of the BG/NBD model; give the plan "
+                    f"alive=(r, alpha, a, b), or {{'{aggregate.selector}': (r, alpha, a, b)}}"
                 )
-        elif len(self.alive) != 4 or not all(np.isfinite(number) and number > 0 for number in self.alive):
-            raise ConfigError(f"alive must be four positive numbers (r, alpha, a, b); it is {self.alive}")
+        for found in _models(self.alive):
+            if len(found) != 4 or not all(np.isfinite(number) and number > 0 for number in found):
+                raise ConfigError(f"alive must be four positive numbers (r, alpha, a, b); it is {found}")
 
     def _check_peers(self, peers: PeerTable) -> None:
         names = (*self.attributes, *self.customer_attributes)
@@ -160,6 +189,13 @@ class FeaturePlan:
     def measures(self) -> tuple[str, ...]:
         """The measures in use."""
         return tuple(dict.fromkeys(a.measure for a in self.aggregates if a.measure is not None))
+
+    @property
+    def alive_of(self) -> Mapping[str, Alive]:
+        """The parameters of ``p_alive`` by selector."""
+        if self.alive is None or isinstance(self.alive, Mapping):
+            return self.alive or {}
+        return {a.selector: self.alive for a in self.aggregates if a.statistic == "p_alive"}
 
     @cached_property
     def peer_places(self) -> tuple[tuple[int, int], ...]:
@@ -249,13 +285,15 @@ class FeaturePlan:
             "customer_attributes": list(self.customer_attributes),
         }
         if self.alive is not None:
-            data["alive"] = list(self.alive)
+            data["alive"] = _write_alive(self.alive)
         if self.annotations is not None:
             data["annotations"] = self.annotations.to_dict()
         if self.custom:
             data["custom"] = list(self.custom)
         if self.peers:
             data["peers"] = [peers.to_dict() for peers in self.peers]
+        if self.wide:
+            data["wide"] = {name: list(values) for name, values in self.wide.items()}
         return data
 
     @classmethod
@@ -274,10 +312,11 @@ class FeaturePlan:
                 stages=dict(data["stages"]),
                 attributes=tuple(data["attributes"]),
                 customer_attributes=tuple(data["customer_attributes"]),
-                alive=tuple(data["alive"]) if data.get("alive") is not None else None,
+                alive=_read_alive(data.get("alive")),
                 annotations=_read_annotations(data.get("annotations")),
                 custom=tuple(data.get("custom", ())),
                 peers=tuple(PeerTable.from_dict(peers) for peers in data.get("peers", ())),
+                wide={name: tuple(values) for name, values in data.get("wide", {}).items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"this is not a feature plan: {error!r}. Train the model again.") from error
@@ -290,6 +329,24 @@ class FeaturePlan:
 
 def _width_us(window: str) -> int:
     return Duration.parse(window.partition("/")[0]).us
+
+
+def _models(alive: Alive | Mapping[str, Alive] | None) -> tuple[Alive, ...]:
+    if isinstance(alive, Mapping):
+        return tuple(alive.values())
+    return () if alive is None else (alive,)
+
+
+def _write_alive(alive: Alive | Mapping[str, Alive]) -> list[float] | dict[str, list[float]]:
+    if isinstance(alive, Mapping):
+        return {selector: list(numbers) for selector, numbers in alive.items()}
+    return list(alive)
+
+
+def _read_alive(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {selector: tuple(numbers) for selector, numbers in data.items()}
+    return None if data is None else tuple(data)
 
 
 def _read_annotations(data: Mapping[str, Any] | None) -> AnnotationSettings | None:
@@ -321,7 +378,9 @@ class CompiledPlan:
 
     Each selector (``all``, every fitted value and ``other`` of every column in use) is a *slot*, a small
     number, and the last of all is null; an event is a row of slots, one for each column. A selector that is no
-    single value (a comparison or a combination) is a column of two slots: selected, and not. Accumulators are
+    single value (a comparison or a combination) is a column of two slots: selected, and not. The values of a category
+    among selected events, and more values than have a slot of their own otherwise, are a column of their own, too; an
+    event that is not selected has the slot of null there. Accumulators are
     *cells* of one float64 vector: a count for each slot, waste that nobody reads, then cells for distinct values,
     active days and, ``len(FIELDS)`` together, (measure, slot) pairs.
 
@@ -333,6 +392,8 @@ class CompiledPlan:
         Column to value to slot; ``other`` is among the values. Of a condition, the value ``""`` is selected.
     conditions : dict of str to Selector
         The columns that are conditions.
+    apart : dict of str to (str, Selector)
+        The columns that are a category among selected events, called ``CATEGORY@SELECTOR``.
     vocabularies : dict of str to tuple of str
         Those of the plan.
     annotations : tuple of str
@@ -350,6 +411,7 @@ class CompiledPlan:
     columns: tuple[str, ...]
     slot_of: dict[str, dict[str, int]]
     conditions: dict[str, Selector]
+    apart: dict[str, tuple[str, Selector]]
     vocabularies: dict[str, tuple[str, ...]]
     annotations: tuple[str, ...]
     stages: dict[str, str]
@@ -362,11 +424,21 @@ class CompiledPlan:
         """Give every slot of a plan a number and every accumulator its cell."""
         values_of = {"all": (), **plan.vocabularies}
         conditions = {a.column: a.condition for a in plan.aggregates if a.column not in values_of}
-        used = dict.fromkeys(("all", *(a.column for a in plan.aggregates), *plan.attributes))
+        apart = {
+            f"{a.category}@{a.selector}": (a.category, a.condition)
+            for a in plan.aggregates
+            if a.category is not None and (a.selector != "all" or a.category in plan.wide)
+        }
+        used = dict.fromkeys(("all", *(slot_column(a, apart) for a in plan.aggregates), *plan.attributes))
         slot_of: dict[str, dict[str, int]] = {"all": {"": 0}}
         n_slots = 1
         for column in list(used)[1:]:
-            values = ("", "not") if column in conditions else (*plan.vocabularies[column], OTHER)
+            if column in conditions:
+                values: tuple[str, ...] = ("", "not")
+            elif column in apart:
+                values = (*{**plan.vocabularies, **plan.wide}[apart[column][0]], OTHER)
+            else:
+                values = (*plan.vocabularies[column], OTHER)
             slot_of[column] = {value: n_slots + code for code, value in enumerate(values)}
             n_slots += len(values)
         columns = tuple(slot_of)
@@ -375,6 +447,7 @@ class CompiledPlan:
             columns=columns,
             slot_of=slot_of,
             conditions=conditions,
+            apart=apart,
             vocabularies=plan.vocabularies,
             annotations=_names_of_annotations(plan, names | set(plan.attributes)),
             stages=plan.stages,
@@ -386,7 +459,7 @@ class CompiledPlan:
                 slot_of,
                 plan.measures,
                 {name: position for position, name in enumerate(plan.columns)},
-                plan.alive,
+                plan.alive_of,
             ),
         )
 
@@ -423,7 +496,7 @@ class _Layout:
         if aggregate.measure is not None:
             return self.pair(aggregate) + FIELDS.index(aggregate.statistic)
         if aggregate.statistic == "distinct":
-            return self.cell("distinct", aggregate.column)
+            return self.cell("distinct", slot_column(aggregate, self.slot_of))
         if aggregate.statistic == "active_days":
             return self.cell("active_days", aggregate.selector)
         return self.slot(aggregate)
@@ -436,7 +509,7 @@ class _Layout:
         widths = sorted({a.width_us for a in windowed})
         since = [a for a in plan.aggregates if a.statistic == "days_since"]
         counted = [a for a in windowed if a.measure is None and a.statistic in ("count", "distinct")]
-        count_columns = list(dict.fromkeys(a.column for a in counted if a.column != "all"))
+        count_columns = list(dict.fromkeys(slot_column(a, self.slot_of) for a in counted if a.column != "all"))
         means = [self.pair(a) for a in windowed if a.measure is not None and a.statistic == "mean"]
         return Tables(
             widths=np.array(widths, np.int64),

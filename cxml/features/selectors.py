@@ -27,6 +27,10 @@ from cxml.errors import ConfigError
 Bools = NDArray[np.bool_]
 
 _SPECIAL = frozenset("&|!()<>'")
+#: What makes a combination; of the others of `_SPECIAL` a value may hold any.
+_COMBINES = frozenset("&|!()")
+#: A value that is begun and goes on behind.
+_BEGUN = re.compile(r"([A-Za-z_]\w*)\s*=([^&|!()]*)$")
 _PLAIN = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _ATOM = re.compile(
     r"([A-Za-z_]\w*)\s*(?:(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|=\s*'((?:[^']|'')*)'|=([^&|!()<>']*))"
@@ -182,7 +186,7 @@ def parse_selector(text: str) -> Selector:
 
 
 def explain_break(atom: Atom) -> str:
-    """Say where a value would break if it was meant as a combination.
+    """Say where a value would break if it was meant as a combination, or what of it needs quotes to be one.
 
     Parameters
     ----------
@@ -192,18 +196,26 @@ def explain_break(atom: Atom) -> str:
     Returns
     -------
     str
-        A sentence behind a semicolon; empty where the value holds nothing of a combination, or would not break.
+        A sentence behind a semicolon; empty where the value holds nothing that combines, or would not break.
 
     Examples
     --------
     >>> explain_break(parse_selector("touchpoint=call&&channel=web"))
     "; as a combination, 'touchpoint=call&&channel=web' breaks at character 17: COLUMN=VALUE or MEASURE<NUMBER expected"
+    >>> explain_break(parse_selector("transition=call>visit&channel=web"))
+    "; within a combination 'call>visit' stands in single quotes: transition='call>visit'"
     """
+    if not _COMBINES & set(str(atom.value)):
+        return ""
     text = f"{atom.column}={atom.value}"
     reader = _Reader(text)
     try:
         reader.whole()
     except ConfigError:
+        begun = _BEGUN.search(text[: reader.position])
+        if begun and text[reader.position :].startswith(("<", ">", "'")) and not text[begun.start(2) :].startswith("'"):
+            value = re.split(r"[&|)]", text[begun.start(2) :])[0].strip()
+            return f"; within a combination '{value}' stands in single quotes: {Atom(begun[1], '=', value)}"
         return f"; as a combination, '{text}' breaks at character {reader.position + 1}: {reader.wanted} expected"
     return ""
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cxml.features.kernel import fill_extended, fill_rows, map_codes
 from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
+from cxml.features.selectors import EVERYTHING
 from cxml.features.spec import OTHER
 from cxml.journeys.block import Coded, CustomerTable, EventBlock
 
@@ -45,7 +46,8 @@ class SingleRow:
     def __init__(self, plan: FeaturePlan) -> None:
         self.plan = plan
         compiled = plan.compiled
-        self._general = bool(compiled.annotations or compiled.conditions or plan.custom or plan.peers)
+        selected = any(selector != EVERYTHING for _, selector in compiled.apart.values())
+        self._general = bool(selected or compiled.annotations or compiled.conditions or plan.custom or plan.peers)
         self._null = int(compiled.tables.null_slot)
         self._columns = [] if self._general else [self._binding(name) for name in compiled.columns[1:]]
         first = len(plan.columns) - len(plan.customer_attributes)
@@ -58,8 +60,9 @@ class SingleRow:
         """Say where a slot column comes from, the slots of its values, and that of any other value."""
         compiled = self.plan.compiled
         slot_of = compiled.slot_of[name]
-        if name != "stage" or not compiled.stages:
-            return name, slot_of, slot_of[OTHER]
+        category, _ = compiled.apart.get(name, (name, EVERYTHING))
+        if category != "stage" or not compiled.stages:
+            return category, slot_of, slot_of[OTHER]
         slots = {touchpoint: slot_of.get(stage, self._null) for touchpoint, stage in compiled.stages.items()}
         return "touchpoint", slots, slot_of.get("", self._null)
 

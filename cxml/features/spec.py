@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 from cxml.errors import ConfigError, nearest
 from cxml.features.selectors import Atom, Selector, parse_selector, plain_selector
@@ -16,17 +17,19 @@ OTHER = "other"
 
 #: Statistics of a measure over the selected events of a window.
 MEASURE_STATISTICS = ("count", "sum", "mean", "min", "max", "last")
+#: The n-th latest value, by the statistic that gives it.
+NTH_LAST: Mapping[str, int] = MappingProxyType({f"last{n}": n for n in range(2, 10)})
 #: More of them, which look at the order, the spread or the times of the values.
-ORDER_STATISTICS = ("first", "last2", "last3", "std", "slope")
+ORDER_STATISTICS = ("first", *NTH_LAST, "std", "slope")
 #: Statistics of the selected events themselves.
 SELECTOR_STATISTICS = ("count", "active_days")
 #: Statistics of the days between consecutive selected events of a window.
 GAP_STATISTICS = ("longest_gap", "gap_mean", "gap_std", "burstiness")
-#: Comparisons of a window with other windows or other events, of selected events alone.
+#: Comparisons of a window with other windows or active days: of selected events, or the sums of a measure over them.
 CHANGE_STATISTICS = ("change", "acceleration", "rate", "lag")
 #: What weighs or compares selected events, or the sums of a measure over them.
 WEIGHT_STATISTICS = ("decay", "share", "ratio")
-#: Statistics of a category over the events of a window.
+#: Statistics of a category over the selected events of a window.
 CATEGORY_STATISTICS = ("distinct", "entropy")
 #: Statistics over everything before the cutoff; they have no window.
 UNWINDOWED_STATISTICS = ("days_since", "tenure_days", "days_since_first", "ever", "p_alive")
@@ -43,7 +46,7 @@ STATISTICS = tuple(
 #: Statistics that the kernel's first walk computes; the others take its second one.
 FIRST_WALK_STATISTICS = frozenset({*MEASURE_STATISTICS, *SELECTOR_STATISTICS, "distinct", "days_since", "tenure_days"})
 
-_OF_MEASURES = frozenset({*MEASURE_STATISTICS, *ORDER_STATISTICS, *WEIGHT_STATISTICS})
+_OF_MEASURES = frozenset({*MEASURE_STATISTICS, *ORDER_STATISTICS, *CHANGE_STATISTICS, *WEIGHT_STATISTICS})
 _OF_SELECTORS = frozenset(
     {*SELECTOR_STATISTICS, *GAP_STATISTICS, *CHANGE_STATISTICS, *WEIGHT_STATISTICS, *UNWINDOWED_STATISTICS}
 ) - {"tenure_days"}
@@ -74,7 +77,8 @@ class Aggregate:
     what : str
         A selector (``"all"``, ``"touchpoint=call"``, ``"touchpoint=call&!channel=web"``, ``"value<0"``; see
         `cxml.features.selectors`), a measure (``"value"``), a measure at a selector
-        (``"duration@stage=support"``), or for ``distinct`` and ``entropy`` a category (``"channel"``).
+        (``"duration@stage=support"``), or for ``distinct`` and ``entropy`` a category (``"channel"``) or a category
+        at a selector (``"channel@touchpoint=call"``).
         Empty for ``tenure_days``, and for ``p_alive`` of all events. A selector is kept as it is written shortest.
     window : str, optional
         A duration such as ``"30d"``; two with a slash between them for ``ratio`` (the short and the long window)
@@ -93,6 +97,9 @@ class Aggregate:
     Aggregate(statistic='days_since', what='touchpoint=call', window=None)
     >>> Aggregate("ratio", "(touchpoint=call)", "30d/90d").name
     'ratio__touchpoint=call__30d/90d'
+    >>> distinct = Aggregate("distinct", "channel@touchpoint=call", "30d")
+    >>> distinct.category, distinct.selector
+    ('channel', 'touchpoint=call')
     """
 
     statistic: str
@@ -145,9 +152,10 @@ class Aggregate:
                 raise ConfigError("")
             return ""
         if self.statistic in CATEGORY_STATISTICS:
-            if not _WORD.fullmatch(self.what) or self.what == "all":
+            if not _WORD.fullmatch(str(self.category)) or self.category == "all":
                 raise ConfigError("")
-            return self.what
+            selector = str(parse_selector(self.what.partition("@")[2])) if "@" in self.what else "all"
+            return str(self.category) if selector == "all" else f"{self.category}@{selector}"
         measure, selector = _split(self.statistic, self.what)
         if self.statistic not in (_OF_SELECTORS if measure is None else _OF_MEASURES):
             raise ConfigError("")
@@ -188,6 +196,11 @@ class Aggregate:
         return _split(self.statistic, self.what)[0]
 
     @property
+    def category(self) -> str | None:
+        """The category whose values it tells apart; None for statistics of anything else."""
+        return self.what.partition("@")[0] if self.statistic in CATEGORY_STATISTICS else None
+
+    @property
     def selector(self) -> str:
         """Which events count: ``"all"``, ``"COLUMN=VALUE"`` or a combination of conditions."""
         return _split(self.statistic, self.what)[1]
@@ -200,8 +213,8 @@ class Aggregate:
     @property
     def column(self) -> str:
         """What tells its events apart: a category, ``"all"``, or the selector itself where it is a combination."""
-        if self.statistic in CATEGORY_STATISTICS:
-            return self.what
+        if self.category is not None:
+            return self.category
         condition = self.condition
         return condition.column if isinstance(condition, Atom) and condition.sign == "=" else self.selector
 
@@ -242,7 +255,7 @@ class Aggregate:
             amount="number" if self.measure is None else f"sum of {self.measure}",
             whole="all events" if self.measure is None else f"the sum of {self.measure} of all events",
             part=f"events{with_what}" if self.measure is None else f"{self.measure} of events{with_what}",
-            category=self.what,
+            category=self.category if self.selector == "all" else f"{self.category} among events{with_what}",
             span=f"in the {spans[0]} before the cutoff" if spans else "",
             first=spans[0] if spans else "",
             second=spans[-1] if spans else "",
@@ -250,6 +263,7 @@ class Aggregate:
         return sentence[0].upper() + sentence[1:]
 
 
+_BUT = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 _SENTENCES: Mapping[str, str] = {
     "tenure_days": "Days from the customer's first known event to the cutoff.",
     "days_since": "Days from the customer's latest {event} to the cutoff.",
@@ -259,29 +273,31 @@ _SENTENCES: Mapping[str, str] = {
     "count": "Number of {events} {span}.",
     "count of a measure": "Number of {events} that carry a {measure} {span}.",
     "active_days": "Number of calendar days (UTC) with {events} {span}.",
-    "distinct": "Number of different values of {category} {span}.",
-    "entropy": "How evenly the events spread over the values of {category} {span} (Shannon entropy, bits).",
+    "distinct": "Number of different values of {category} {span}; those unknown to training count as one.",
+    "entropy": (
+        "How evenly the events spread over the values of {category} {span} (Shannon entropy, bits); those unknown to "
+        "training count as one."
+    ),
     "sum": "Sum of {of} {span}.",
     "mean": "Mean {of} {span}.",
     "min": "Smallest {of} {span}.",
     "max": "Largest {of} {span}.",
     "last": "Latest {of} {span}.",
-    "last2": "Last but one {of} {span}.",
-    "last3": "Last but two {of} {span}.",
+    **{name: f"Last but {n} {{of}} {{span}}." for name, n in zip(NTH_LAST, _BUT, strict=True)},
     "first": "Earliest {of} {span}.",
-    "std": "Standard deviation of {of} {span}.",
+    "std": "Standard deviation of {of} {span} (of two or more values).",
     "slope": "Change per day of {of} {span} (least squares).",
     "decay": "{amount} of {events} before the cutoff, each counting half as much for every {first} of its age.",
     "share": "Share of {part} in {whole} {span}.",
     "ratio": "{amount} of {events} per day in the {first} before the cutoff, over that in the {second} before it.",
-    "change": "Number of {events} {span}, less the customer's own average for as long a time.",
-    "acceleration": "How much faster the number of {events} grows from one {first} to the next than it did before.",
-    "rate": "Number of {events} per active day {span}.",
-    "lag": "Number of {events} in the {first} that ended {second} before the cutoff.",
+    "change": "{amount} of {events} {span}, less the customer's own average for as long a time.",
+    "acceleration": "How much faster the {amount} of {events} grows from one {first} to the next than it did before.",
+    "rate": "{amount} of {events} per active day {span}.",
+    "lag": "{amount} of {events} in the {first} that ended {second} before the cutoff.",
     "longest_gap": "Longest time in days between consecutive {events} {span}.",
     "gap_mean": "Mean time in days between consecutive {events} {span}.",
-    "gap_std": "Standard deviation of the days between consecutive {events} {span}.",
-    "burstiness": "How bursty the {events} are {span}: -1 as a clock, 0 at random, 1 in bursts.",
+    "gap_std": "Standard deviation of the days between consecutive {events} {span} (of two gaps or more).",
+    "burstiness": "How bursty the {events} are {span} (of two gaps or more): -1 as a clock, 0 at random, 1 in bursts.",
 }
 
 
@@ -289,7 +305,7 @@ def _what_it_takes(statistic: str) -> str:
     if statistic == "tenure_days":
         return "nothing"
     if statistic in CATEGORY_STATISTICS:
-        return "a category such as channel"
+        return "a category such as channel, or CATEGORY@SELECTOR"
     selectors = ["all", "COLUMN=VALUE", "a combination such as touchpoint=call&!channel=web"]
     measures = ["MEASURE", "MEASURE@SELECTOR"]
     forms = (selectors if statistic in _OF_SELECTORS else []) + (measures if statistic in _OF_MEASURES else [])
@@ -299,8 +315,10 @@ def _what_it_takes(statistic: str) -> str:
 @lru_cache(maxsize=65_536)
 def _split(statistic: str, what: str) -> tuple[str | None, str]:
     """Split ``what`` into a measure, if it names one, and a selector."""
-    if statistic in CATEGORY_STATISTICS or not what:
+    if not what:
         return None, "all"
+    if statistic in CATEGORY_STATISTICS:
+        return None, what.partition("@")[2] or "all"
     if statistic not in _OF_MEASURES or (what == "all" and statistic in _OF_SELECTORS):
         return None, what
     at = _MEASURE_AT.fullmatch(what)
@@ -313,6 +331,28 @@ def _in_words(window: str) -> str:
     number, unit = re.fullmatch(r"\s*(\d+)\s*(\w+)\s*", window).groups()  # type: ignore[union-attr]  # it is a duration
     word = {"w": "week", "d": "day", "h": "hour", "m": "minute", "s": "second", "us": "microsecond"}[unit]
     return f"{int(number)} {word}{'' if int(number) == 1 else 's'}"
+
+
+def slot_column(aggregate: Aggregate, columns: Container[str]) -> str:
+    """Give the slot column of a compiled plan that a column looks at.
+
+    That is ``aggregate.column``, unless the values of a category are told apart in a column of their own, which is then
+    called ``CATEGORY@SELECTOR``.
+
+    Parameters
+    ----------
+    aggregate : Aggregate
+    columns : container of str
+        The slot columns there are.
+
+    Examples
+    --------
+    >>> distinct = Aggregate("distinct", "channel", "30d")
+    >>> slot_column(distinct, ["all", "channel"]), slot_column(distinct, ["all", "channel", "channel@all"])
+    ('channel', 'channel@all')
+    """
+    apart = f"{aggregate.category}@{aggregate.selector}"
+    return apart if aggregate.category is not None and apart in columns else aggregate.column
 
 
 def default_spec(

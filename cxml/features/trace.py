@@ -15,10 +15,11 @@ from cxml.features.derive import HALF_LIVES
 from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
 from cxml.features.selectors import EVERYTHING, Atom, compare, matching
-from cxml.features.spec import CATEGORY_STATISTICS, OTHER, UNWINDOWED_STATISTICS, Aggregate
+from cxml.features.spec import CATEGORY_STATISTICS, NTH_LAST, OTHER, UNWINDOWED_STATISTICS, Aggregate
 from cxml.journeys.block import CustomerTable, EventBlock
 
 if TYPE_CHECKING:
+    from cxml.features.annotate import Annotated
     from cxml.features.annotations import AnnotationSettings
 
 Bools = NDArray[np.bool_]
@@ -118,24 +119,23 @@ class _Journey:
     plan: FeaturePlan
     block: EventBlock
     cutoff: int
-    due: dict[str, NDArray[np.int64]]
+    said: Annotated | None
     past: Bools
 
     @classmethod
     def build(cls, plan: FeaturePlan, block: EventBlock, cutoff: int) -> _Journey:
-        due: dict[str, NDArray[np.int64]] = {}
+        said = None
         held = block.categories.keys() | block.measures.keys()
         wanted = [name for name in plan.compiled.annotations if name not in held]
         if wanted:
             from cxml.features.annotate import annotate  # only plans that have annotations pay for the import
 
-            found = annotate(block, wanted, cast("AnnotationSettings", plan.annotations))
-            due = found.due
+            said = annotate(block, wanted, cast("AnnotationSettings", plan.annotations))
             block = replace(
-                block, categories=block.categories | found.categories, measures=block.measures | found.measures
+                block, categories=block.categories | said.categories, measures=block.measures | said.measures
             )
         past = block.time < cutoff
-        return cls(plan, block, cutoff, due, past if block.known is None else past & (block.known < cutoff))
+        return cls(plan, block, cutoff, said, past if block.known is None else past & (block.known < cutoff))
 
     def window(self, oldest: int, newest: int = 0) -> Bools:
         """Tell which events were known and lie so far before the cutoff."""
@@ -160,8 +160,9 @@ class _Journey:
 
     def values(self, measure: str) -> NDArray[np.float64]:
         """Give the values of a measure, as they are known at the cutoff."""
-        values = read_column(self.plan, self.block, measure, 0, self.block.n_events)
-        return np.where(self.due[measure] < self.cutoff, values, np.nan) if measure in self.due else values
+        if self.said is not None and measure in self.said.measures:
+            return self.said.known_before(measure, self.cutoff)
+        return read_column(self.plan, self.block, measure, 0, self.block.n_events)
 
     def carrying(self, aggregate: Aggregate) -> Bools:
         """Tell which events carry what an aggregate is taken of."""
@@ -185,9 +186,11 @@ def _events_behind(plan: FeaturePlan, journey: _Journey, column: str) -> NDArray
 def _events_of(journey: _Journey, aggregate: Aggregate) -> NDArray[np.intp]:
     """Give the events that a statistic looks at, or those of them that give its value."""
     statistic = aggregate.statistic
-    looked_at = _window(journey, aggregate) & journey.carrying(aggregate)
+    looked_at = _window(journey, aggregate)
+    if statistic != "rate":  # whose active days are those of any event
+        looked_at = looked_at & journey.carrying(aggregate)
     if statistic not in _OF_ALL:
-        looked_at &= journey.selected(aggregate)
+        looked_at = looked_at & journey.selected(aggregate)
     events = np.flatnonzero(looked_at)
     if statistic in _NTH:
         return events[_NTH[statistic]]
@@ -200,7 +203,9 @@ def _events_of(journey: _Journey, aggregate: Aggregate) -> NDArray[np.intp]:
 
 
 #: Statistics of which one event gives the value, in the order of events; the others look at all of them.
-_NTH = {"first": slice(0, 1), "last": slice(-1, None), "last2": slice(-2, -1), "last3": slice(-3, -2)}
+_NTH = {
+    "first": slice(0, 1), "last": slice(-1, None), **{name: slice(-n, 1 - n) for name, n in NTH_LAST.items()},
+}  # fmt: skip
 #: Statistics whose value is that of the events with the smallest or largest value or time.
 _EXTREMES: dict[str, Callable[[NDArray[Any]], Any]] = {
     "min": np.min, "max": np.max, "days_since": np.max, "days_since_first": np.min, "tenure_days": np.min,

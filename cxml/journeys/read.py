@@ -48,6 +48,10 @@ def read_journeys(
     contacts: Sequence[str] = (),
     interventions: Sequence[str] = (),
     promises: Sequence[str] = (),
+    session_gap: str | None = None,
+    repeat_within: str | None = None,
+    respond_within: str | None = None,
+    self_service: Sequence[str] | None = None,
     duplicates: Literal["keep", "drop_exact"] = "keep",
     memory_limit: str | int | None = None,
     customers: CustomersConfig | CustomerTable | Mapping[str, Any] | None = None,
@@ -86,6 +90,11 @@ def read_journeys(
     interventions, promises : sequence of str
         Touchpoints that are actions of yours to keep customers, and those by which a promise is kept, such as a
         delivery; the promised time is the column ``promised``.
+    session_gap, repeat_within, respond_within : str, optional
+        Durations, such as ``"30m"``: after how long a silence a session ends, within how long a contact is a repetition
+        of another, and within how long something is a response. Default: 30m, 7d, 14d.
+    self_service : sequence of str, optional
+        Channels in which customers help themselves. Default: guessed by their names.
     duplicates : {"keep", "drop_exact"}
         What to do with rows that equal another in every canonical column.
     memory_limit : str or int, optional
@@ -134,6 +143,9 @@ def read_journeys(
         "contacts": list(contacts), "interventions": list(interventions), "promises": list(promises),
         "duplicates": duplicates, "memory_limit": memory_limit,
     }  # fmt: skip
+    durations = {"session_gap": session_gap, "repeat_within": repeat_within, "respond_within": respond_within}
+    settings |= {name: duration for name, duration in durations.items() if duration is not None}
+    settings["self_service"] = None if self_service is None else list(self_service)
     config, inputs = _config_and_inputs(sources, dict(columns or {}), settings)
     if (score_scale is None) != (survey is None):
         raise ConfigError("'score_scale' and 'survey' go together: which rows carry a score, and on which scale")

@@ -387,7 +387,24 @@ def _common_settings(log: JourneyLog, config: ProjectConfig) -> dict[str, Any]:
 
 def config_digest(config: ProjectConfig) -> str:
     """SHA-256 of the project, defaults filled in and without what changes no result."""
-    return hashlib.sha256(to_yaml(_what_matters(config)).encode()).hexdigest()
+    return hashlib.sha256(to_yaml(_what_matters(config), _as_ever(config)).encode()).hexdigest()
+
+
+#: Keys that came later: where they have their default, a project is what it was before there were any.
+_LATER = {
+    "journeys": ("session_gap", "repeat_within", "respond_within", "self_service"),
+    "features": ("modules", "max_columns"),
+}
+
+
+def _as_ever(config: ProjectConfig) -> dict[str, set[str]]:
+    """Give the later keys that have their defaults, by part."""
+    found = {}
+    for part, names in _LATER.items():
+        values = getattr(config, part)
+        usual = {name: type(values).model_fields[name].get_default(call_default_factory=True) for name in names}
+        found[part] = {name for name, default in usual.items() if getattr(values, name) == default}
+    return found
 
 
 def _what_matters(config: ProjectConfig) -> ProjectConfig:

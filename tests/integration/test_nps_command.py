@@ -51,7 +51,7 @@ def test_machines_get_json_over_time(run):
     code, out, _ = run("--every", "180d", "--json", "--level", "0.9")
     assert code == 0
     content = json.loads(out)
-    assert content["level"] == 0.9
+    assert content["level"] == 0.9 and content["hidden"] == 0.05
     spans = [figure["until"] for figure in content["figures"] if figure["statistic"] == "nps"]
     assert len(spans) >= 2
     assert spans == sorted(spans)
@@ -67,6 +67,7 @@ def test_machines_get_json_over_time(run):
         (("--plot", "nps.bmp"), "nps.bmp"),
         (("--ask-out", "ask.csv"), "--ask"),
         (("--level", "1.5"), "between 0 and 1"),
+        (("--hidden", "1"), "below 1"),
         (("--window", "soon"), "--window"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cxml.demo import write_simulation
-from cxml.features.custom import OWN
+from cxml.features.promises import OVERDUE
 from cxml.models.store import load_model
 from cxml.project import Project
 from cxml.scoring.scorer import load
@@ -54,7 +54,7 @@ def folder(project) -> Path:
 
 def test_the_model_looks_at_them(project, folder):
     plan = load_model(folder).plan
-    assert {"mean__lateness__365d", "count__late=yes__90d", *OWN} <= set(plan.numeric)
+    assert {"mean__lateness__365d", "count__late=yes__90d", *OVERDUE} <= set(plan.numeric)
     frame = project.features([AT], model=folder)
     assert frame["mean__lateness__365d"].nunique() > 20
     assert (frame["count__late=yes__365d"] > 0).any()

@@ -304,6 +304,33 @@ def test_features_are_the_same(spark, project, tmp_path, ending):
         assert there.equals(here)
 
 
+MINE = """
+import cxml
+
+@cxml.feature("hours_of_day", "Different hours of the day with an event.")
+def hours_of_day(events, cutoff):
+    return len(set(events.time // 3_600_000_000 % 24))
+"""
+
+
+def test_user_features_of_a_file_are_sent_to_the_workers_and_others_refused(spark, shop, events, tmp_path):
+    mine = tmp_path / "my_features.py"
+    mine.write_text(MINE)
+    wanted = f"features: {{families: [rfm], modules: [{mine}], columns: [hours_of_day, max__session__90d]}}\nname: "
+    project, moments = shop(events, name=("name: ", wanted)), [parse_instant(at) for at in CUTOFFS]
+    log = project.read()
+    features = JourneyFeatures.from_config(project.config).fit(log, until=CUTOFFS[0])
+    assert {"hours_of_day", "lifecycle", "rfm_monetary_quintile"} <= set(features.plan_.custom)
+    write_features(log, features, moments, tmp_path / "here.parquet")
+    features_spark(spark, features.plan_, project.config, moments, tmp_path / "there.parquet", partitions=3)
+    here = pq.read_table(tmp_path / "here.parquet")
+    assert here.column("hours_of_day").to_numpy().max() > 3
+    assert pq.read_table(tmp_path / "there.parquet").equals(here)
+    bare = shop(events).config
+    said = refused(lambda: features_spark(spark, features.plan_, bare, moments, tmp_path / "none.parquet"))
+    assert "user features (hours_of_day)" in said and "features.modules" in said
+
+
 def test_workers_write_a_folder_whole_or_not_at_all(spark, project, tmp_path):
     here, out = on_one_machine(project, CUTOFFS[1]), tmp_path / "scores"
     for _ in range(2):  # the second takes the place of the first

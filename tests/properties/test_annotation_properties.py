@@ -8,17 +8,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference_annotations import (
     DAY_US,
+    OUTCOMES,
     REFERENCES,
     Step,
     block_of_steps,
     reference_annotation,
-    reference_due,
     reference_overdue,
+    us,
 )
 
 from cxml.features.annotate import annotate, fit_transitions, fit_usual_durations
 from cxml.features.annotations import ANNOTATIONS, AnnotationSettings, LikenessTable, TransitionTable
 from cxml.features.folds import N_FOLDS
+from cxml.features.kernel import ALWAYS
 from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
 from cxml.features.promises import OVERDUE
@@ -40,11 +42,11 @@ SETTINGS = AnnotationSettings(
     surprise=TransitionTable(("call", "play"), ((-1.0, -2.0, -2.0), (-0.5, -3.0, -2.5), (-1.1, -1.2, -1.3))),
     usual_duration={"call": 60.0, "": 7.0},
     promises=("play", "c"),
+    asked=("offer", "b>c"),
     likeness=LikenessTable(
         ("call", "play"), (((0.5, -0.2, 0.1), (0.3, 0.0, -0.1), (-0.7, 0.2, 0.4), (0.9, -0.9, 0.0)),) * N_FOLDS
     ),
 )
-OUTCOMES = ("first_contact_resolved", "reaction", "response")
 few_examples = settings(deadline=None, max_examples=60)
 
 # Few distinct moments, about the beginning of summer time, so that ties and events on edges are common.
@@ -89,11 +91,11 @@ def texts(coded):
     return [None if code < 0 else coded.vocabulary[code] for code in coded.codes.tolist()]
 
 
-def said(annotated, name):
-    """Give one annotation as a list."""
+def said(annotated, name, cutoff=ALWAYS):
+    """Give one annotation as a list, as of a cutoff."""
     if ANNOTATIONS[name].kind == "category":
         return texts(annotated.categories[name])
-    return annotated.measures[name].tolist()
+    return annotated.known_before(name, cutoff).tolist()
 
 
 def block_of_all(people, **options):
@@ -115,9 +117,23 @@ def test_an_annotation_equals_the_naive_reference(name, people):
     annotated = everything(people, [name])
     expected = [value for steps in people for value in reference_annotation(name, steps, SETTINGS)]
     np.testing.assert_array_equal(said(annotated, name), expected)
-    if name in OUTCOMES:
-        due = [moment for steps in people for moment in reference_due(name, steps, SETTINGS)]
-        assert annotated.due[name].tolist() == due
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+@few_examples
+@given(people)
+@example([[Step(0), Step(2 * DAY_US, late=1)]])
+@example([[Step(0), Step(DAY_US, late=9 * DAY_US), Step(2 * DAY_US, late=3 * DAY_US)]])
+@example([[Step(0, "offer", late=9 * DAY_US), Step(DAY_US, "play", late=2 * DAY_US)]])
+@example([[Step(0, "answer", late=DAY_US), Step(0, late=4 * DAY_US, case_id="1")]])
+def test_what_came_after_an_event_is_at_every_cutoff_what_the_events_known_by_then_say(name, people):
+    annotated, steps = everything(people, [name]), [step for steps in people for step in steps]
+    waits = (us(SETTINGS.repeat_within), us(SETTINGS.respond_within))
+    turns = {step.known for step in steps} | {step.time + wait for step in steps for wait in waits}
+    for cutoff in sorted(turns | {turn + 1 for turn in turns}):
+        seen = np.array([step.known < cutoff for step in steps], bool)
+        expected = [value for steps in people for value in reference_annotation(name, steps, SETTINGS, cutoff)]
+        np.testing.assert_array_equal(np.array(said(annotated, name, cutoff))[seen], np.array(expected)[seen])
 
 
 @few_examples
@@ -127,13 +143,8 @@ def test_cutting_the_log_changes_nothing_that_was_known(people, cut):
     before, after = everything(people), everything(kept)
     chosen = np.array([step.time < cut and step.known < cut for steps in people for step in steps], bool)
     for name in ANNOTATIONS:
-        old, new = np.array(said(before, name), object)[chosen], np.array(said(after, name), object)
-        if name in OUTCOMES:
-            due = before.due[name][chosen] < cut
-            assert ((after.due[name] < cut) == due).all()
-            np.testing.assert_array_equal(before.due[name][chosen][due], after.due[name][due])
-            old, new = old[due], new[due]
-        np.testing.assert_array_equal(old.tolist(), new.tolist())
+        old, new = np.array(said(before, name, cut), object)[chosen], said(after, name, cut)
+        np.testing.assert_array_equal(old.tolist(), new)
 
 
 @few_examples
@@ -141,8 +152,27 @@ def test_cutting_the_log_changes_nothing_that_was_known(people, cut):
 def test_a_value_is_never_due_before_its_event_is_known(people):
     annotated = everything(people)
     known = [step.known for steps in people for step in steps]
-    assert sorted(annotated.due) == sorted(OUTCOMES)
+    assert sorted(annotated.due) == sorted(annotated.revised) == sorted(OUTCOMES)
     assert all((due >= known).all() for due in annotated.due.values())
+    assert all((annotated.revised[name] > annotated.due[name]).all() for name in OUTCOMES)
+
+
+@few_examples
+@given(st.lists(journeys(late=False), min_size=1, max_size=3))
+def test_nothing_is_revised_where_everything_is_known_as_it_happens(people):
+    assert all((revised == ALWAYS).all() for revised in everything(people).revised.values())
+
+
+@few_examples
+@given(st.lists(journeys(late=False), min_size=1, max_size=3), st.integers(-3, 16))
+def test_the_morning_after_a_nightly_feed_says_what_a_log_without_delay_says(people, day):
+    nightly = [[replace(step, late=-step.time % DAY_US) for step in steps] for steps in people]
+    as_it_happens, at_night = everything(people), everything(nightly)
+    morning = SUMMER + day * DAY_US + 1
+    seen = np.array([step.time < morning for steps in people for step in steps], bool)
+    for name in ANNOTATIONS:
+        one, other = (np.array(said(of, name, morning), object)[seen].tolist() for of in (as_it_happens, at_night))
+        np.testing.assert_array_equal(one, other)
 
 
 @few_examples
@@ -163,6 +193,7 @@ def test_customers_apart_are_like_customers_together(people):
         np.testing.assert_array_equal(said(whole, name), [value for part in parts for value in said(part, name)])
     for name in OUTCOMES:
         assert whole.due[name].tolist() == [moment for part in parts for moment in part.due[name].tolist()]
+        assert whole.revised[name].tolist() == [moment for part in parts for moment in part.revised[name].tolist()]
 
 
 @few_examples
@@ -197,7 +228,7 @@ zones = st.sampled_from(
 def test_local_time_is_that_of_the_zone(times, zone):
     chosen = AnnotationSettings(timezone=zone)
     steps = [Step(time) for time in times]
-    names = ("daypart", "weekday", "weekend")
+    names = ("daypart", "weekday", "weekend", "hour")
     annotated = annotate(block_of_steps({1: steps}), names, chosen)
     for name in names:
         assert texts(annotated.categories[name]) == reference_annotation(name, steps, chosen)

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from reference_annotations import block_of_steps, reference_annotation, reference_due
+from reference_annotations import DAY_US, OUTCOMES, Step, block_of_steps, reference_annotation
 from reference_features import Event, reference_features, same_bits
-from test_annotation_properties import OUTCOMES, SETTINGS, journeys, moments, people
+from test_annotation_properties import SETTINGS, SUMMER, journeys, moments, people
 
 from cxml.features.annotate import annotate
 from cxml.features.matrix import fill_matrix
@@ -39,20 +39,17 @@ def fill(journeys, at, plan=PLAN):
     )
 
 
-def events_of(steps):
-    """The events of the feature reference, with what the annotation reference says of each."""
+def events_of(steps, cutoff):
+    """The events of the feature reference, with what the annotation reference says of each as of a cutoff."""
     values = {
-        name: reference_annotation(name, steps, SETTINGS) for name in ("gap", "gap_same", "open_cases", *OUTCOMES)
+        name: reference_annotation(name, steps, SETTINGS, cutoff)
+        for name in ("gap", "gap_same", "open_cases", *OUTCOMES)
     }
     texts = {name: reference_annotation(name, steps, SETTINGS) for name in CATEGORIES}
-    due = {name: reference_due(name, steps, SETTINGS) for name in OUTCOMES}
     events = []
     for i, step in enumerate(steps):
         measures = {name: of[i] for name, of in values.items()} | {"score": step.score}
-        event = Event(
-            step.time, step.touchpoint, step.channel, known=step.time + step.late, measures=measures,
-            due={name: of[i] for name, of in due.items()},
-        )  # fmt: skip
+        event = Event(step.time, step.touchpoint, step.channel, known=step.time + step.late, measures=measures)
         for name in CATEGORIES:
             setattr(event, name, texts[name][i])
         events.append(event)
@@ -61,12 +58,43 @@ def events_of(steps):
 
 def reference(steps, at):
     names = [name.replace("'call>play'", "call>play") for name in NAMES]
-    return reference_features(names, events_of(steps), at, PLAN.vocabularies)
+    rows = [reference_features(names, events_of(steps, cutoff), [cutoff], PLAN.vocabularies) for cutoff in at]
+    return np.concatenate(rows)
+
+
+#: Contacts, interventions and answers, and what follows on them, which often becomes known after the wait is over.
+tardy = st.lists(
+    st.builds(
+        Step,
+        time=st.integers(0, 4).map(lambda day: SUMMER + day * DAY_US),
+        touchpoint=st.sampled_from(["call", "chat", "offer", "answer", "play"]),
+        case_id=st.sampled_from([None, "1"]),
+        late=st.sampled_from([0, 0, 2 * DAY_US, 3 * DAY_US, 5 * DAY_US]),
+    ),
+    min_size=2,
+    max_size=12,
+).map(lambda steps: sorted(steps, key=lambda step: step.time))
+dawns = st.builds(lambda day, us: SUMMER + day * DAY_US + us, st.integers(1, 10), st.integers(0, 1))
+
+
+@few_examples
+@given(st.lists(tardy, min_size=1, max_size=3), st.lists(dawns, min_size=3, max_size=6).map(sorted))
+@example([[Step(SUMMER), Step(SUMMER + DAY_US, late=3 * DAY_US)]], [SUMMER + 4 * DAY_US, SUMMER + 4 * DAY_US + 1])
+@example(
+    [[Step(SUMMER, "offer"), Step(SUMMER + 3 * DAY_US, "play", late=DAY_US)]],
+    [SUMMER + 3 * DAY_US + 1, SUMMER + 4 * DAY_US, SUMMER + 4 * DAY_US + 1],
+)
+def test_what_becomes_known_after_the_wait_is_in_the_features_from_then_on(people, at):
+    assert_like_the_reference(people, at)
 
 
 @few_examples
 @given(people, cutoffs)
 def test_features_of_annotations_equal_the_naive_reference(people, at):
+    assert_like_the_reference(people, at)
+
+
+def assert_like_the_reference(people, at):
     expected = np.concatenate([reference(steps, at) for steps in people])
     rounded = np.array([a.statistic in ROUNDED for a in PLAN.aggregates])
     matrix = fill(people, at)

@@ -1,6 +1,9 @@
 """Laws of selectors, extended statistics and derived columns, on random journeys."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference_features import CONDITIONS, DAY_US, Event, block_of, reference_features, same_bits
@@ -11,10 +14,12 @@ from cxml.features.plan import FeaturePlan
 from cxml.features.spec import STATISTICS, Aggregate
 
 ALIVE = (0.243, 4.414, 0.793, 2.426)
+WIDE = {"touchpoint": ("call", "elsewhere", "help", "never seen", "play"), "level": ("bronze", "gold", "silver")}
 HERE = [text for text in CONDITIONS if "gap" not in text and "daypart" not in text]
 SELECTORS = ("all", "touchpoint=call", "touchpoint=other", "channel=phone", "stage=support", *HERE)
 WINDOWED = ("longest_gap", "gap_mean", "gap_std", "burstiness", "change", "acceleration", "rate", "decay", "share")
-VALUES = ("first", "last2", "last3", "std", "slope", "decay")
+CHANGES = ("change", "acceleration", "rate")
+VALUES = ("first", *(f"last{n}" for n in range(2, 10)), "std", "slope", "decay", *CHANGES)
 UNWINDOWED = ("ever", "days_since_first", "p_alive")
 MEASURES = ("value", "score@touchpoint=call", "value@value<0")
 NAMES = tuple(
@@ -28,7 +33,12 @@ NAMES = tuple(
             *(f"{s}__{measure}__{w}" for s in VALUES for measure in MEASURES for w in ("7d", "30d")),
             *(f"share__value@{what}__30d" for what in SELECTORS[1:]),
             "ratio__value__7d/30d", "ratio__value@channel=phone__1d/7d",
-            *(f"entropy__{column}__{w}" for column in ("touchpoint", "channel", "stage") for w in ("1d", "30d")),
+            *(f"{s}__value@{what}__7d" for what in SELECTORS[1:] for s in CHANGES),
+            *(f"lag__value{at}__7d/{w}" for at in ("", "@touchpoint=call", "@value<0") for w in ("1d", "7d", "30d")),
+            *(f"{s}__{column}__{w}" for column in ("touchpoint", "channel", "stage", "level")
+              for s in ("distinct", "entropy") for w in ("1d", "30d")),
+            *(f"{s}__{column}@{what}__30d" for column in ("touchpoint", "channel", "stage", "level")
+              for what in SELECTORS[1:] for s in ("distinct", "entropy")),
             *(f"{s}__{what}__7d" for s in ("count", "active_days") for what in HERE),
             *(f"{s}__value@{what}__30d" for s in ("sum", "mean", "last") for what in HERE),
             *(f"days_since__{what}" for what in HERE),
@@ -38,6 +48,10 @@ NAMES = tuple(
 PLAN = FeaturePlan(
     tuple(map(Aggregate.parse, NAMES)), {**VOCABULARIES, "level": ("gold", "silver")}, stages=STAGES, alive=ALIVE
 )
+SEVERAL = replace(
+    PLAN, wide=WIDE,
+    alive={a.selector: (0.1 * (n + 1), *ALIVE[1:]) for n, a in enumerate(PLAN.aggregates) if a.statistic == "p_alive"},
+)  # fmt: skip
 few_examples = settings(deadline=None, max_examples=30)
 
 #: Taken in another way by the reference; everything else is compared bit for bit.
@@ -52,12 +66,13 @@ def fill(people, plan=PLAN, **options):
     return fill_matrix(plan, block, row_starts, at, **options)
 
 
-def reference(events, at):
-    return reference_features(PLAN.columns, events, at, PLAN.vocabularies, STAGES, ALIVE)
+def reference(events, at, plan):
+    return reference_features(plan.columns, events, at, plan.vocabularies, STAGES, plan.alive, plan.wide)
 
 
-def assert_like_the_reference(matrix, people):
-    for row, expected in zip(matrix, [row for events, at in people for row in reference(events, at)], strict=True):
+def assert_like_the_reference(matrix, people, plan=PLAN):
+    expectations = [row for events, at in people for row in reference(events, at, plan)]
+    for row, expected in zip(matrix, expectations, strict=True):
         largest = max(
             (abs(v) for events, _ in people for e in events for v in e.measures.values() if v == v), default=0.0
         )
@@ -68,17 +83,18 @@ def assert_like_the_reference(matrix, people):
 
 def test_the_plan_of_these_tests_holds_every_statistic_there_is():
     tested = {a.statistic for a in PLAN.aggregates}
-    assert set(STATISTICS) - tested <= {"min", "max", "distinct", "tenure_days"}  # those are in the other plan
+    assert set(STATISTICS) - tested <= {"min", "max", "tenure_days"}  # those are in the other plan
 
 
+@pytest.mark.parametrize("plan", [PLAN, SEVERAL], ids=["plain", "wide, an alive model for each selector"])
 @few_examples
-@given(people)
-@example([([Event(0), Event(7 * DAY_US)], [7 * DAY_US, 7 * DAY_US, 7 * DAY_US + 1, 14 * DAY_US + 1])])
-@example([([Event(0, known=DAY_US), Event(1, known=1)], [DAY_US, DAY_US + 1])])
-@example([([], [0]), ([Event(5)], [6]), ([], [])])
-def test_the_second_walk_equals_the_naive_reference(people):
+@given(people=people)
+@example(people=[([Event(0), Event(7 * DAY_US)], [7 * DAY_US, 7 * DAY_US, 7 * DAY_US + 1, 14 * DAY_US + 1])])
+@example(people=[([Event(0, known=DAY_US), Event(1, known=1)], [DAY_US, DAY_US + 1])])
+@example(people=[([], [0]), ([Event(5)], [6]), ([], [])])
+def test_the_second_walk_equals_the_naive_reference(plan, people):
     tame(people)
-    assert_like_the_reference(fill(people), people)
+    assert_like_the_reference(fill(people, plan=plan), people, plan)
 
 
 def tame(people):

@@ -24,7 +24,10 @@ from cxml.journeys.block import Coded, CustomerTable, slice_block
 from cxml.training.hindsight import hindsight
 
 TOUCHPOINTS = ("call", "play")
-COLUMNS = ("mean__likeness__30d", "last__likeness__365d", "min__likeness__90d", "max__likeness__90d")
+COLUMNS = (
+    "mean__likeness__30d", "last__likeness__365d", "min__likeness__90d", "max__likeness__90d",
+    "last__likeness_path__365d", "max__likeness_path__90d",
+)  # fmt: skip
 UNTIL = 300 * DAY_US
 HORIZON = 20 * DAY_US
 few_examples = settings(deadline=None, max_examples=60)

@@ -11,31 +11,40 @@ from test_state_properties import (
     CUTOFFS,
     PLAIN,
     VOCABULARIES,
+    WORDS,
     any_lateness,
     batch,
     journeys,
     plan_of,
 )
 
+from cxml.features.custom import OWN
 from cxml.features.matrix import fill_matrix
 from cxml.features.single import SingleRow
 from cxml.journeys.block import CustomerTable
 
-SIMPLE = tuple(name for name in PLAIN if "@level" not in name and "&" not in name)
+SIMPLE = tuple(
+    name
+    for name in PLAIN
+    if not ("@level" in name or "&" in name or (name.startswith(("distinct", "entropy")) and "@" in name))
+)
 PLANS = {
     "bound once": plan_of(SIMPLE, custom=()),
     "without stages": plan_of(tuple(n for n in SIMPLE if "stage" not in n), custom=()),
+    "with nothing wide": plan_of(SIMPLE, custom=(), wide={}),
+    "with a category at a selector": plan_of((*SIMPLE, "distinct__touchpoint@channel=web__7d"), custom=()),
     "with conditions and user features": plan_of(PLAIN),
     "with annotations": plan_of(
-        (*SIMPLE, *ANNOTATED), VOCABULARIES | {"previous": ("call",), "late": ("no", "yes")},
-        annotations=ANNOTATIONS, custom=(),
+        (*SIMPLE, *ANNOTATED), VOCABULARIES | WORDS, annotations=ANNOTATIONS, custom=(),
     ),
+    "with what is said at a cutoff": plan_of(SIMPLE, annotations=ANNOTATIONS, custom=tuple(OWN)),
 }  # fmt: skip
 
 
 def test_one_of_the_plans_is_bound_once_and_others_are_not():
     general = {name: SingleRow(plan)._general for name, plan in PLANS.items()}
-    assert not general["bound once"] and not general["without stages"]
+    assert not general["bound once"] and not general["without stages"] and not general["with nothing wide"]
+    assert general["with a category at a selector"]
     assert general["with conditions and user features"] and general["with annotations"]
 
 

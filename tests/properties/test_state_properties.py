@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from reference_features import DAY_US, coded, same_bits
 
 from cxml.features.annotations import AnnotationSettings
-from cxml.features.custom import register_feature
+from cxml.features.custom import OWN, register_feature
 from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
-from cxml.features.promises import OVERDUE
 from cxml.features.spec import Aggregate
 from cxml.features.state import CustomerState
 from cxml.journeys.block import Coded, CustomerTable, EventBlock
@@ -25,10 +24,12 @@ ORDER = (
     "promised", "length", "level",
 )  # fmt: skip
 VOCABULARIES = {"touchpoint": ("call", "play"), "channel": ("web",), "level": ("gold", "silver"), "region": ("n", "s")}
+WIDE = {"touchpoint": ("Call", "call", "chat", "play", "größe")}
 STAGES = {"call": "support", "play": "usage"}
 ANNOTATIONS = AnnotationSettings(
     contacts=("call", "chat"), interventions=("offer",), activity=("play",), repeat_within="2d", respond_within="3d",
-    promises=("play", "größe"),
+    promises=("play", "größe"), asked=("offer",), surveys=("call",),
+    rfm={"recency": (0.5, 1, 2, 3), "frequency": (0, 1, 2, 4), "monetary": (-1, 0, 0.1, 3), "gap": (1,)},
 )  # fmt: skip
 PLAIN = (
     "tenure_days", "days_since__touchpoint=call", "days_since__touchpoint=other", "count__all__1d",
@@ -38,13 +39,18 @@ PLAIN = (
     "last__length__7d", "first__length@level=gold__7d", "min__duration__1d", "count__!channel=web&value<1__7d",
     "decay__value__1d", "slope__value__7d", "share__value@touchpoint=call__7d", "ratio__all__1d/7d", "lag__all__1d/7d",
     "entropy__channel__7d", "longest_gap__all__7d", "burstiness__touchpoint=call__7d", "change__all__7d",
-    "ever__level=other", "p_alive",
+    "ever__level=other", "p_alive", "last5__value__7d", "change__value__7d", "lag__value__1d/7d",
+    "rate__value@level=gold__7d", "acceleration__value__1d", "entropy__touchpoint__7d",
+    "distinct__touchpoint@channel=web__7d", "entropy__level@stage=support__7d",
 )  # fmt: skip
 ANNOTATED = (
     "mean__gap__7d", "sum__repeat_contact__7d", "mean__first_contact_resolved__7d", "last__open_cases__7d",
     "last__case_age__7d", "last__handoff__7d", "mean__response__7d", "count__previous=call__7d", "max__loop__7d",
+    "max__session__7d", "count__hour=00__7d", "ever__asked=yes",
     "max__session_position__7d", "mean__lateness__7d", "ever__late=yes", "sum__promise__7d",
 )  # fmt: skip
+#: Vocabularies of the categories among them.
+WORDS = {"previous": ("call",), "late": ("no", "yes"), "hour": ("00", "12"), "asked": ("no", "yes")}
 
 
 def order_of_everything(events, cutoff):
@@ -61,7 +67,7 @@ register_feature("order_of_everything", order_of_everything, "Something of every
 def plan_of(names, vocabularies=VOCABULARIES, **parts):
     return FeaturePlan(
         tuple(map(Aggregate.parse, names)), vocabularies, STAGES, ("level",), ("region",), alive=(0.2, 4, 0.8, 2.4),
-        **{"custom": ("order_of_everything",), **parts},
+        **{"custom": ("order_of_everything",), "wide": WIDE, **parts},
     )  # fmt: skip
 
 
@@ -69,9 +75,9 @@ PLANS = {
     "plain": plan_of(PLAIN),
     "annotated": plan_of(
         (*PLAIN, *ANNOTATED),
-        VOCABULARIES | {"previous": ("call",), "late": ("no", "yes")},
+        VOCABULARIES | WORDS,
         annotations=ANNOTATIONS,
-        custom=("order_of_everything", *OVERDUE),
+        custom=("order_of_everything", *OWN),
     ),
 }
 few_examples = settings(deadline=None, max_examples=60)

@@ -158,6 +158,8 @@ class Job:
         Of the attributes in the table of customers; None where there is no table.
     has_leavers : bool
         Whether a table says who left.
+    modules : tuple of (str, str)
+        Path and text of the user's files that register features.
     """
 
     version: str
@@ -171,15 +173,16 @@ class Job:
     n_parts: int
     vocabularies: dict[str, tuple[str, ...]] | None = None
     has_leavers: bool = False
+    modules: tuple[tuple[str, str], ...] = ()
 
 
 def prepare(job: Job) -> None:
-    """Make a worker fit for a job: a place for what Numba compiles, and the driver's version of the package.
+    """Make a worker fit for a job: a place for what Numba compiles, the driver's version, the user's features.
 
     Raises
     ------
     ConfigError
-        If the worker has another version.
+        If the worker has another version, or a file of the user fails there.
     """
     from cxml import __version__
 
@@ -191,6 +194,10 @@ def prepare(job: Job) -> None:
             f"a Spark worker has cxml {__version__} and the driver {job.version}, whose numbers need not be the "
             "same. Ship the driver's environment to the workers; docs/spark.md says how."
         )
+    if job.modules:
+        from cxml.features.modules import run_modules
+
+        run_modules(job.modules)
 
 
 @lru_cache(maxsize=2)

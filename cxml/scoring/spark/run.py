@@ -179,13 +179,9 @@ def features_spark(
     Raises
     ------
     ConfigError, DataError
-        As on one machine; also where the plan has user features, which the workers do not know.
+        As on one machine; also where the plan has user features of no file that can be sent to the workers.
     """
-    if plan.custom:
-        raise ConfigError(
-            f"the model has user features ({', '.join(plan.custom)}), which are registered in this process and unknown "
-            "to Spark's workers. Leave --engine spark out."
-        )
+    refuse_unsent(plan, config)
     task = FeatureTask(plan, tuple(cutoffs))
     run = _Run(spark, config, task, events, as_of, partitions, quarantine, progress)
     with run.answered(to_folder=is_folder(out)) as answered:
@@ -195,6 +191,33 @@ def features_spark(
             return run.write_folder(answered, os.fspath(out), ["cutoff", "customer_id"])
         table = _joined(answered)
     return _write_frame(table, out)
+
+
+def refuse_unsent(plan: FeaturePlan, config: ProjectConfig) -> None:
+    """Refuse user features that Spark's workers would not know: those of no file of ``features.modules``.
+
+    Parameters
+    ----------
+    plan : FeaturePlan
+    config : ProjectConfig
+        Its ``features.modules`` are sent to the workers.
+
+    Raises
+    ------
+    ConfigError
+        Naming the features, and the mend.
+    """
+    from cxml.features.custom import OWN, registered
+    from cxml.features.modules import comes_from, read_modules
+
+    sources = read_modules(config)
+    mine = [name for name in plan.custom if name not in OWN and not comes_from(registered(name).function, sources)]
+    if mine:
+        raise ConfigError(
+            f"the model has user features ({', '.join(mine)}) that are registered in this process alone, and unknown "
+            "to Spark's workers. Put them into a file of features.modules, which is sent there, or leave --engine "
+            "spark out."
+        )
 
 
 def is_folder(out: str | os.PathLike[str]) -> bool:
@@ -272,6 +295,7 @@ class _Run:
     def _job(self) -> tuple[Job, list[Any], Side]:
         from cxml import __version__
         from cxml.config import REQUIRED_COLUMNS
+        from cxml.features.modules import read_modules
         from cxml.journeys.canonical import RowRules
         from cxml.journeys.ingest import Layout
 
@@ -286,6 +310,7 @@ class _Run:
             version=__version__, task=self.task, journeys=journeys, sources=tuple(journeys.sources),
             pieces=tuple(pieces), layout=layout, rules=rules, folder=str(Path(self.config.folder).resolve()),
             n_parts=self.partitions or n_parts, vocabularies=side.vocabularies, has_leavers=side.leavers is not None,
+            modules=read_modules(self.config),
         )  # fmt: skip
         return job, [needed(frame, job) for frame in frames], side
 

@@ -11,7 +11,14 @@ from cxml.errors import ConfigError
 from cxml.explain.reasons import ANNOTATED, describe_value, subject_of, top_reasons
 from cxml.features.annotations import ANNOTATIONS
 from cxml.features.selectors import plain_selector
-from cxml.features.spec import CATEGORY_STATISTICS, PAIRED_STATISTICS, STATISTICS, UNWINDOWED_STATISTICS, Aggregate
+from cxml.features.spec import (
+    CATEGORY_STATISTICS,
+    NTH_LAST,
+    PAIRED_STATISTICS,
+    STATISTICS,
+    UNWINDOWED_STATISTICS,
+    Aggregate,
+)
 
 NAN = float("nan")
 VALUES = (0.0, -0.0, 1.0, 0.004, 0.37, 1.04, 2.4, 9.97, 37.26, -3.5, 365.0, NAN)
@@ -51,13 +58,14 @@ def every_feature(statistic):
 
 
 def longest(name):
-    """How long a phrase may be: about 90 characters, more where a measure names its events or a condition is told."""
+    """How long a phrase may be: about 90 characters, more where it names its events, a condition or when it ended."""
     aggregate = Aggregate.parse(name)
+    when = 5 if aggregate.statistic == "lag" and aggregate.measure else 0
     if re.search(r"[&|(]", name):
         return 140
     if not re.fullmatch(r"all|(touchpoint|channel|stage)=\w+", aggregate.selector):
-        return 130
-    return 90 if aggregate.measure is None or aggregate.selector == "all" else 100
+        return 130 + when
+    return 90 if aggregate.measure is aggregate.category is None or aggregate.selector == "all" else 100 + when
 
 
 def plausible(statistic, value):
@@ -88,8 +96,8 @@ def test_the_exhaustive_test_sees_every_kind_of_what():
     kinds = {
         (statistic, Aggregate.parse(n).measure is None) for statistic in STATISTICS for n in every_feature(statistic)
     }
-    of_both = {"count", "decay", "share", "ratio"}
-    of_one = {"sum", "mean", "min", "max", "last", "first", "last2", "last3", "std", "slope"}
+    of_both = {"count", "decay", "share", "ratio", "change", "acceleration", "rate", "lag"}
+    of_one = {"sum", "mean", "min", "max", "last", "first", *NTH_LAST, "std", "slope"}
     assert {statistic for statistic, events in kinds if not events} == of_both | of_one
     assert {statistic for statistic, events in kinds if events} == set(STATISTICS) - of_one
 
@@ -102,7 +110,7 @@ def test_every_annotation_has_words_of_its_own():
 
 
 def test_values_that_differ_are_told_apart():
-    for statistic in sorted(set(STATISTICS) - {"min", "max", "first", "last", "last2", "last3"}):  # some are yes or no
+    for statistic in sorted(set(STATISTICS) - {"min", "max", "first", "last", *NTH_LAST}):  # some are yes or no
         for name in every_feature(statistic):
             few, many, missing = (describe_value(name, value) for value in (2.0, 7.0, NAN))
             assert len({few, many, missing}) == 3, (name, few, many, missing)
@@ -133,6 +141,17 @@ def test_hostile_names_and_numbers_are_worded_all_the_same(statistic, text, of_m
     [
         ("tenure_days", 400.0, "customer for 400 days"),
         ("tenure_days", NAN, "no event yet"),
+        ("rfm_recency", 12.25, "last active 12 days ago"),
+        ("rfm_frequency", 1.0, "active 1 time in a year"),
+        ("rfm_monetary", 120.4, "total value 120 in a year"),
+        ("rfm_recency_quintile", 2.0, "recency 2 of 5 among all customers"),
+        ("lifecycle", 4.0, "customer is slowing"),
+        ("lifecycle", NAN, "never active"),
+        ("survey_response_rate", 0.0, "0 % of surveys answered"),
+        ("survey_response_rate", NAN, "never asked in a survey"),
+        ("ever__asked=yes", 0.0, "survey: never"),
+        ("count__hour=05__30d", 2.0, "events between 5:00 and 6:00: 2 times in 30 days"),
+        ("max__session__90d", 7.0, "highest number of the session 7 in 90 days"),
         ("days_since__touchpoint=call", 12.25, "call: last 12 days ago"),
         ("days_since__touchpoint=call", 3.44, "call: last 3.4 days ago"),
         ("days_since__touchpoint=call", 0.25, "call: last 6 hours ago"),
@@ -161,6 +180,18 @@ def test_hostile_names_and_numbers_are_worded_all_the_same(statistic, text, of_m
         ("entropy__channel__90d", 0.0, "one kind of channel only in 90 days"),
         ("entropy__channel__90d", 2.0, "channel as mixed as 4 equally frequent kinds in 90 days"),
         ("entropy__channel__90d", NAN, "no channel in 90 days"),
+        ("distinct__channel@touchpoint=call__90d", 2.0, "2 kinds of channel at call in 90 days"),
+        ("distinct__channel@touchpoint=call__90d", 0.0, "no channel at call in 90 days"),
+        ("entropy__touchpoint@stage=support__90d", 0.0, "one kind of touchpoint only at stage support in 90 days"),
+        ("change__value__30d", -12.0, "value: 12 less than usual in 30 days"),
+        ("change__value__30d", 0.0, "value: as much as usual in 30 days"),
+        ("change__repeat_contact__30d", 2.0, "repeated contacts: 2 more than usual in 30 days"),
+        ("acceleration__value@touchpoint=order__30d", 7.0, "value at order: 7 more than the trend said in 30 days"),
+        ("rate__value__30d", 3.5, "value sums to 3.5 per active day in 30 days"),
+        ("rate__value__30d", NAN, "no event in 30 days"),
+        ("lag__value__30d/365d", 12.0, "total value 12 in the 30 days that ended 365 days ago"),
+        ("last4__value__90d", 7.0, "last but three value 7 in 90 days"),
+        ("last9__value__90d", NAN, "value: fewer than nine in 90 days"),
         ("lag__touchpoint=call__30d/365d", 2.0, "call: 2 times in the 30 days that ended 365 days ago"),
         ("decay__touchpoint=call__30d", 2.44, "call: 2.4 times lately (half-life 30 days)"),
         ("decay__value__30d", 120.4, "value sums to 120 lately (half-life 30 days)"),
@@ -302,6 +333,7 @@ def test_what_is_no_feature_is_refused():
         ("value", ["mean__value__30d", "last2__value__90d", "sum__value@all__30d", "decay__value__30d"]),
         ("value@channel=web", ["mean__value@channel=web__30d", "share__value@channel=web__90d"]),
         ("channel", ["distinct__channel__30d", "entropy__channel__90d"]),
+        ("channel@value<0", ["distinct__channel@value<0__30d", "entropy__channel@value<0__90d"]),
         ("night_owl", ["night_owl"]),
     ],
 )  # fmt: skip
@@ -407,3 +439,5 @@ def test_rates_among_peers_are_told_with_the_attribute_and_its_last_value():
 def test_likeness_is_told_as_odds():
     assert describe_value("mean__likeness__90d", 0.4) == "mean odds of a bad end 1.5 times the usual in 90 days"
     assert describe_value("last__likeness__90d", 0.0) == "last odds of a bad end as usual in 90 days"
+    told = "last path's odds of a bad end 1.5 times the usual in 90 days"
+    assert describe_value("last__likeness_path__90d", 0.4) == told

@@ -6,8 +6,9 @@ from reference_annotations import DAY_US, Step, block_of_steps, reference_annota
 
 from cxml.errors import ConfigError, DataError
 from cxml.features.annotate import annotate, fit_transitions, fit_usual_durations
-from cxml.features.annotations import ANNOTATIONS, AnnotationSettings
+from cxml.features.annotations import ANNOTATIONS, AnnotationSettings, LikenessTable
 from cxml.features.folds import N_FOLDS
+from cxml.features.kernel import ALWAYS
 from cxml.journeys.block import Coded, EventBlock, slice_block
 from cxml.times import parse_instant
 
@@ -73,12 +74,39 @@ def test_whether_a_contact_was_enough_is_known_at_the_next_one_or_once_time_is_o
     assert annotated.due["first_contact_resolved"].tolist() == [DAY_US, 8 * DAY_US, 20 * DAY_US, 27 * DAY_US]
 
 
-def test_a_follower_known_too_late_does_not_count():
-    for late, value, due in [(0, 0, 7 * DAY_US), (1, 1, 7 * DAY_US)]:
-        steps = [Step(0), Step(7 * DAY_US, late=late)]
-        annotated = annotate(block_of_steps({1: steps}), ["first_contact_resolved"], SETTINGS)
-        assert annotated.measures["first_contact_resolved"][0] == value
-        assert annotated.due["first_contact_resolved"][0] == due
+def as_of(name, steps, cutoffs):
+    """What is said of the first event, as of each cutoff."""
+    annotated = annotate(block_of_steps({1: steps}), [name], SETTINGS)
+    return [annotated.known_before(name, cutoff)[0] for cutoff in cutoffs]
+
+
+def test_a_follower_that_becomes_known_after_the_wait_revises_the_value():
+    week = 7 * DAY_US
+    around = [week, week + 1, week + 2]
+    same(as_of("first_contact_resolved", [Step(0), Step(week)], around), [NAN, 0, 0])
+    same(as_of("first_contact_resolved", [Step(0), Step(week, late=1)], around), [NAN, 1, 0])
+    same(as_of("first_contact_resolved", [Step(0), Step(week + 1)], around), [NAN, 1, 1])
+    steps = [Step(0, "offer"), Step(DAY_US, "play", late=30 * DAY_US), Step(2 * DAY_US, "play", late=20 * DAY_US)]
+    same(as_of("response", steps, [14 * DAY_US, 14 * DAY_US + 1, 22 * DAY_US, 22 * DAY_US + 1]), [NAN, 0, 0, 1])
+    same(as_of("reaction", [Step(0, "answer"), Step(0, late=15 * DAY_US)], [15 * DAY_US, 15 * DAY_US + 1]), [0, 1])
+
+
+def test_what_comes_after_the_wait_revises_nothing_however_late_it_is_known():
+    steps = [Step(0), Step(7 * DAY_US + 1, late=DAY_US)]
+    assert annotate(block_of_steps({1: steps}), ["first_contact_resolved"], SETTINGS).revised[
+        "first_contact_resolved"
+    ].tolist() == [ALWAYS, ALWAYS]
+
+
+def test_the_past_of_an_event_stays_what_it_was_when_it_was_known():
+    """What becomes known later than an event changes nothing of it; those of one nightly feed know each other."""
+    settings = AnnotationSettings(contacts=("call",), promises=("delivered",))
+    calls = [Step(0, late=2 * DAY_US), Step(DAY_US)]
+    assert ask("repeat_contact", calls, settings) == [0, 0]
+    assert ask("repeat_contact", [Step(0, late=2 * DAY_US), Step(DAY_US, late=DAY_US)], settings) == [0, 1]
+    for late, days in [(0, 1), (2 * DAY_US, NAN)]:
+        promised = [Step(0, "order", promise=1, late=late), Step(2 * DAY_US - 1, "delivered"), Step(2 * DAY_US, late=1)]
+        same(ask("lateness", promised, settings), [NAN, days - (days > 0) / DAY_US, NAN])
 
 
 def test_an_event_known_late_is_settled_when_it_is_known():
@@ -158,6 +186,25 @@ def test_surprise_is_in_bits_and_the_first_event_has_none():
     assert np.isnan(surprises[0])
 
 
+def test_the_likeness_of_a_path_adds_up_its_last_five_steps_newest_first():
+    odds = ((0.1, -0.2), (0.3, 0.0), (-0.7, 0.4))  # after a call, after something else, at first: to a call, elsewhere
+    settings = AnnotationSettings(likeness=LikenessTable(("call",), (odds,) * N_FOLDS))
+    touchpoints = ["call", "play", "call", None, "call", "call", "call", "call", "call", "call"]
+    steps = [Step(t, touchpoint) for t, touchpoint in enumerate(touchpoints)]
+    same(ask("likeness", steps, settings), [-0.7, -0.2, 0.3, NAN, NAN, 0.1, 0.1, 0.1, 0.1, 0.1])
+    paths = [-0.7, -0.2 - 0.7, 0.3 - 0.2 - 0.7, 0.3 - 0.2 - 0.7, 0.3 - 0.2 - 0.7, 0.1 + 0.3 - 0.2, 0.1 + 0.1 + 0.3]
+    same(ask("likeness_path", steps, settings), [*paths, 0.1 + 0.1 + 0.1, 0.1 + 0.1 + 0.1 + 0.1, 0.1 * 4 + 0.1])
+    same(ask("likeness_path", [Step(0, None), Step(1, None)], settings), [NAN, NAN])
+
+
+def test_the_path_is_the_one_known_when_the_event_was():
+    odds = ((0.125, -0.25), (0.5, 1.0), (2.0, 4.0))
+    settings = AnnotationSettings(likeness=LikenessTable(("call",), (odds,) * N_FOLDS))
+    steps = [Step(0), Step(1, "play", late=3), Step(2), Step(3), Step(3, late=1)]
+    # a call, a call, a call: what was played in between became known only with the last
+    same(ask("likeness_path", steps, settings), [2, 1.75, 2.125, 2.25, 0.125 + 0.125 + 0.5 - 0.25 + 2])
+
+
 def test_transitions_without_a_value_of_their_own_are_other():
     settings = AnnotationSettings(transitions=("call>play", "a>b>c"))
     steps = [Step(t, p) for t, p in enumerate(["call", "play", "call", "a>b", "c", "a", "b>c", None, "call"])]
@@ -229,7 +276,7 @@ def test_the_sign_of_a_value():
 def everything():
     """Settings that leave out nothing."""
     transitions, table = fit_transitions([block_of_steps({1: [Step(0, "call"), Step(1, "play")]})])
-    settings = SETTINGS.to_dict() | {"transitions": transitions, "usual_duration": {"": 1.0}}
+    settings = SETTINGS.to_dict() | {"transitions": transitions, "usual_duration": {"": 1.0}, "asked": ("offer",)}
     likeness = {"touchpoints": ["call"], "log_odds": [[[0.1, -0.2], [0.3, 0.0], [-0.7, 0.4]]] * N_FOLDS}
     return AnnotationSettings.from_dict(
         settings | {"surprise": AnnotationSettings(surprise=table).to_dict()["surprise"], "likeness": likeness}
@@ -241,7 +288,7 @@ def test_blocks_without_events_are_fine(journeys):
     block = block_of_steps(journeys)
     for some in (block, slice_block(block, 0, 0)):
         annotated = annotate(some, list(ANNOTATIONS), everything())
-        columns = [*annotated.measures.values(), *annotated.due.values()]
+        columns = [*annotated.measures.values(), *annotated.due.values(), *annotated.revised.values()]
         assert {len(column) for column in columns} == {some.n_events}
         assert {len(coded.codes) for coded in annotated.categories.values()} == {some.n_events}
 
@@ -249,6 +296,7 @@ def test_blocks_without_events_are_fine(journeys):
 def test_only_what_is_wanted_is_there():
     annotated = annotate(block_of_steps({1: [Step(0)]}), ["response", "gap", "weekday"], SETTINGS)
     assert (set(annotated.measures), set(annotated.due)) == ({"response", "gap"}, {"response"})
+    assert set(annotated.revised) == {"response"}
     assert set(annotated.categories) == {"weekday"}
 
 
@@ -318,8 +366,10 @@ def test_a_long_journey_has_the_values_of_the_naive_reference(late):
     for step, known in zip(steps, block.time if block.known is None else block.known, strict=True):
         step.late = int(known) - step.time
     settings = everything()
-    for name, found in annotate(block, ANNOTATIONS, settings).measures.items():
-        np.testing.assert_array_equal(found, reference_annotation(name, steps, settings), err_msg=name)
+    annotated, end = annotate(block, ANNOTATIONS, settings), 1_000 * DAY_US
+    for name in annotated.measures:
+        expected = reference_annotation(name, steps, settings, end)
+        np.testing.assert_array_equal(annotated.known_before(name, end), expected, err_msg=name)
 
 
 def test_an_unknown_annotation_is_refused_with_the_nearest_name():

@@ -21,7 +21,7 @@ FULL = AnnotationSettings(
     transitions=("call>play",), surprise=TransitionTable(("call",), ((-0.5, -1.8), (-0.1, -3.9))),
     usual_duration={"": 0.1, "call": 60.0},
     likeness=LikenessTable(("call",), (((0.1, -0.2), (0.3, 0.0), (-0.7, 0.4)),) * N_FOLDS),
-    promises=("delivered",),
+    promises=("delivered",), asked=("sent",), rfm={"recency": (1.0, 2.5, 3.0, 90.0), "gap": (7.0,)},
 )  # fmt: skip
 
 
@@ -35,8 +35,8 @@ def test_what_a_file_leaves_out_has_its_default():
     assert AnnotationSettings.from_dict({"contacts": ["call"]}) == AnnotationSettings(contacts=("call",))
 
 
-def test_settings_without_likeness_or_promises_are_written_as_they_were_before_there_were_any():
-    assert not {"likeness", "promises"} & set(AnnotationSettings().to_dict())
+def test_settings_without_what_came_later_are_written_as_they_were_before_there_was_any():
+    assert not {"likeness", "promises", "asked", "rfm"} & set(AnnotationSettings().to_dict())
 
 
 def test_durations_are_written_one_way():
@@ -52,6 +52,8 @@ def test_durations_are_written_one_way():
         ({"contacts": [1]}, "contacts: .* is no list of texts"),
         ({"contacts": None}, "contacts: None is no list of texts"),
         ({"transitions": ["call"]}, "transitions: 'call' is no pair of touchpoints; write it as before>after"),
+        ({"transitions": [">call"]}, "transitions: '>call' is no pair of touchpoints"),
+        ({"transitions": ["call>"]}, "transitions: 'call>' is no pair of touchpoints"),
         ({"session_gap": "30"}, "session_gap: '30' is not a duration"),
         ({"respond_within": "0d"}, "respond_within: '0d' is not a positive duration"),
         ({"timezone": "Europe/Berln"}, "there is no time zone 'Europe/Berln'; did you mean 'Europe/Berlin'"),
@@ -61,6 +63,9 @@ def test_durations_are_written_one_way():
         ({"usual_duration": {"call": 0.0}}, "usual_duration: 0.0 of 'call' is not a positive number"),
         ({"usual_duration": {"call": "60"}}, "usual_duration: '60' of 'call' is not a positive number"),
         ({"usual_duration": [60.0]}, r"usual_duration: \[60.0\] is no mapping"),
+        ({"rfm": [1.0]}, r"rfm: \[1.0\] is no mapping"),
+        ({"rfm": {"gap": "7"}}, "rfm: gap is '7', not a list of numbers"),
+        ({"rfm": {"gap": [float("nan")]}}, "rfm: gap is .*, not a list of numbers"),
         ({"scale": ["0", "10"]}, "scale: .* does not ascend"),
         ({"surprise": {"touchpoints": ["a"]}}, "surprise: not a table of transitions"),
         ({"surprise": {"touchpoints": ["a"], "log2_probability": [[-1.0]]}}, "1 touchpoints, .* 2 rows and 2 columns"),

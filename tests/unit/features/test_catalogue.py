@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from cxml import JourneyFeatures, read_journeys
 from cxml.config import parse_config
@@ -15,6 +16,7 @@ from cxml.features.learn import Choice
 from cxml.features.meaning import Meaning
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import Aggregate
+from cxml.journeys.block import EventBlock
 from cxml.journeys.log import JourneyLog
 
 #: Those that a log alone is enough for.
@@ -187,8 +189,13 @@ def test_rhythms_count_days_of_chosen_touchpoints_known_in_time() -> None:
     assert log.n_events == 5
     start = log.first
     everything = rhythms(log.blocks(), start + 10 * day)
+
+    def buys(block: EventBlock) -> NDArray[np.bool_]:
+        touchpoint = block.categories["touchpoint"]
+        return touchpoint.codes == touchpoint.vocabulary.index("buy")
+
     np.testing.assert_allclose(everything, [[2, 3, 10], [0, 0, 10]])
-    np.testing.assert_allclose(rhythms(log.blocks(), start + 10 * day, ("buy",)), [[1, 1 + 5 / day, 10]])
+    np.testing.assert_allclose(rhythms(log.blocks(), start + 10 * day, buys), [[1, 1 + 5 / day, 10]])
 
 
 def test_a_word_for_a_family_in_the_project_file_is_checked() -> None:
@@ -239,7 +246,9 @@ def notes_of(log: JourneyLog, *families: str, **more: object) -> list[str]:
 
 def test_what_a_family_cannot_look_at_is_said_once(log: JourneyLog) -> None:
     rows = log.to_pandas()
-    assert notes_of(log, "basic", "rhythm", "feedback", "amount", "shape", "trend", "mix") == []
+    assert notes_of(log, "basic", "rhythm", "rfm", "amount", "shape", "trend", "mix") == []
+    never_asked = "features: the family feedback has no columns of being asked (no satisfaction.asked that occurs)"
+    assert notes_of(log, "feedback") == [never_asked]
     bare = read_journeys(rows[["customer_id", "timestamp", "touchpoint"]])
     assert notes_of(bare, "basic", "rhythm", "shape") == []
     assert notes_of(bare, "basic", "feedback", "amount", "service") == [

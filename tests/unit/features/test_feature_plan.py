@@ -43,6 +43,51 @@ def test_a_plan_with_annotations_and_an_alive_model_survives_json():
     assert pickle.loads(pickle.dumps(again)).compiled.annotations == ("gap", "repeat_contact")
 
 
+def test_a_plan_with_alive_models_by_selector_and_wide_values_survives_json():
+    names = tuple(map(Aggregate.parse, ("p_alive", "p_alive__channel=web", "distinct__touchpoint__7d")))
+    models = {"all": (0.2, 4, 0.8, 2.4), "channel=web": (0.1, 3, 0.7, 2.3)}
+    wide = {"touchpoint": ("call", "chat", "größe")}
+    rich = FeaturePlan(names, VOCABULARIES, alive=models, wide=wide)
+    written = json.loads(json.dumps(rich.to_dict()))
+    assert (written["alive"]["channel=web"], written["wide"]) == (
+        [0.1, 3, 0.7, 2.3],
+        {"touchpoint": [*wide["touchpoint"]]},
+    )
+    assert FeaturePlan.from_dict(written) == rich
+    assert pickle.loads(pickle.dumps(rich)).compiled.columns == rich.compiled.columns
+
+
+def test_four_numbers_are_the_model_of_every_selector():
+    names = tuple(map(Aggregate.parse, ("p_alive", "p_alive__channel=web")))
+    old = FeaturePlan(names, VOCABULARIES, alive=(0.2, 4, 0.8, 2.4))
+    assert old.to_dict()["alive"] == [0.2, 4, 0.8, 2.4]
+    assert old.alive_of == {"all": (0.2, 4, 0.8, 2.4), "channel=web": (0.2, 4, 0.8, 2.4)}
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"alive": {"all": (1, 1, 1, 1)}}, "'p_alive__channel=web' needs the four parameters"),
+        ({"alive": None}, "'p_alive__channel=web' needs the four parameters"),
+        ({"alive": {"channel=web": (1, 1, 1)}}, "must be four positive numbers"),
+        ({"alive": {"channel=web": (1, 1, 1, 1), "all": (1, 1, 1, 0)}}, "must be four positive numbers"),
+        ({"wide": {"chanel": ("web",)}}, "unknown column 'chanel'; did you mean 'channel'"),
+        ({"wide": {"channel": ("app",)}}, "wide values of 'channel' must .* hold its vocabulary"),
+        ({"wide": {"channel": ("web", "other")}}, "must differ from each other and from 'other'"),
+    ],
+)
+def test_models_and_wide_values_that_do_not_fit_are_refused(parts, message):
+    asked = (Aggregate("p_alive", "channel=web"),)
+    with pytest.raises(ConfigError, match=message):
+        FeaturePlan(asked, VOCABULARIES, **{"alive": (1, 1, 1, 1), **parts})
+
+
+def test_without_more_values_nothing_is_counted_apart():
+    shared = FeaturePlan(tuple(map(Aggregate.parse, ("distinct__channel__7d", "count__channel=web__7d"))), VOCABULARIES)
+    assert shared.compiled.columns == ("all", "channel")
+    assert not shared.compiled.apart
+
+
 def test_a_plan_without_them_is_written_as_ever():
     assert list(plan().to_dict()) == ["features", "vocabularies", "stages", "attributes", "customer_attributes"]
     assert plan().compiled.extended is None
@@ -83,8 +128,8 @@ def test_a_column_of_an_annotation_says_what_that_is():
     spec, vocabularies = tuple(map(Aggregate.parse, names)), {"daypart": ("night",)}
     said = FeaturePlan(spec, vocabularies, annotations=AnnotationSettings()).describe()
     assert said["std__gap__30d"] == (
-        "Standard deviation of gap of events in the 30 days before the cutoff; gap: days since the customer's previous "
-        "event."
+        "Standard deviation of gap of events in the 30 days before the cutoff (of two or more values); gap: days since "
+        "the customer's previous event."
     )
     assert said["entropy__daypart__7d"].endswith("; daypart: part of the day by local time.")
     assert said["count__!daypart=night__7d"].endswith("; daypart: part of the day by local time.")

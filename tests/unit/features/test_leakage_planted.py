@@ -12,6 +12,7 @@ from cxml.errors import ConfigError
 from cxml.features import annotate as annotating
 from cxml.features import custom
 from cxml.features.annotations import AnnotationSettings
+from cxml.features.kernel import ALWAYS
 from cxml.features.leakage import check_leakage
 from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
@@ -149,6 +150,23 @@ def test_outcomes_taken_at_the_very_moment_they_are_due(log, unanswered, monkeyp
     assert set(caught(log, fill_matrix)) == {
         f"mean__{name}__30d" for name in ("first_contact_resolved", "response", "reaction")
     }
+
+
+def test_outcomes_revised_before_the_follower_is_known(monkeypatch):
+    """At the very moment at which it becomes known, or as soon as the value is due."""
+    log, honest = journeys(late=True), annotating.annotate
+    for at_once in (False, True):
+
+        def hasty(block, wanted, settings, at_once=at_once):
+            found = honest(block, wanted, settings)
+            sooner = found.due if at_once else {name: moments - 1 for name, moments in found.revised.items()}
+            revised = {n: np.where(moments < ALWAYS, sooner[n], ALWAYS) for n, moments in found.revised.items()}
+            return replace(found, revised=revised)
+
+        monkeypatch.setattr(annotating, "annotate", hasty)
+        assert set(caught(log, fill_matrix)) == {
+            f"mean__{name}__30d" for name in ("first_contact_resolved", "response", "reaction")
+        }
 
 
 def test_an_annotation_that_looks_at_the_next_event(log):

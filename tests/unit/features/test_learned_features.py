@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from reference_features import same_bits
 
 from cxml import JourneyFeatures, read_journeys
 from cxml.config import parse_config
@@ -66,7 +67,7 @@ def rows_of(plan, block, cutoff):
 def test_the_family_of_likeness_has_these_columns(log):
     assert plan_of(log, "likeness").columns[:-2] == [
         "mean__likeness__30d", "mean__likeness__90d", "mean__likeness__365d", "last__likeness__365d",
-        "min__likeness__90d", "max__likeness__90d",
+        "min__likeness__90d", "max__likeness__90d", "last__likeness_path__365d", "max__likeness_path__90d",
     ]  # fmt: skip
 
 
@@ -140,8 +141,20 @@ def test_plans_without_them_are_written_as_before(log):
 def test_a_log_alone_is_not_enough(log, more):
     with pytest.raises(ConfigError, match=f"{more['families'][-1]} are learned from outcomes, .* cxml train"):
         JourneyFeatures(**more).fit(log)
-    with pytest.raises(ConfigError, match="likeness are learned from outcomes"):
-        JourneyFeatures(families=[], columns=["count__likeness>0.5__30d"]).fit(log)
+    for column in ("count__likeness>0.5__30d", "mean__likeness_path__30d"):
+        with pytest.raises(ConfigError, match="likeness are learned from outcomes"):
+            JourneyFeatures(families=[], columns=[column]).fit(log)
+
+
+def test_a_path_named_alone_is_learned_with_the_steps(log):
+    choice = Choice(["365d"], families=[], columns=[Aggregate.parse("last__likeness_path__365d")])
+    alone = learn_plan(log, choice, LAST, {"churn": churned()})
+    family = plan_of(log, "likeness")
+    assert alone.annotations.likeness == family.annotations.likeness
+    path = rows_of(alone, log.block, LAST)[:, 0]
+    left = log.block.customers % 3 == 0
+    assert np.nanmean(path[left]) > 1.0 > 0.0 > np.nanmean(path[~left])
+    assert same_bits(path, rows_of(family, log.block, LAST)[:, family.columns.index("last__likeness_path__365d")]).all()
 
 
 def test_a_measure_of_the_log_may_be_called_likeness():

@@ -65,4 +65,11 @@ def test_every_column_stands_in_the_catalogue_with_a_sentence(log) -> None:  # n
 def test_an_unknown_owner_is_refused() -> None:
     with pytest.raises((ConfigError, ValueError), match="owners"):
         JourneysConfig.model_validate({"sources": [{"path": "a.csv"}], "owners": {"sales": ["call"]}})
-    assert JourneyFeatures().families == ("basic",)
+    assert JourneyFeatures().families is None  # basic, unless a spec lists columns
+
+
+def test_a_category_among_selected_events_is_the_business_of_these():
+    column = Aggregate.parse("distinct__channel@touchpoint=call__30d")
+    assert (Meaning().owner(column), Meaning().factor(column)) == ("service", "likes")
+    assert Meaning().owner(Aggregate.parse("distinct__channel__30d")) == "product"
+    assert Meaning().owner(Aggregate.parse("change__value@touchpoint=invoice__30d")) == "billing"

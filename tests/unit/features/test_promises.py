@@ -9,9 +9,10 @@ import pytest
 from cxml import JourneyFeatures, read_journeys
 from cxml.config import parse_config
 from cxml.errors import ConfigError
-from cxml.features.custom import OWN, register_feature
+from cxml.features.custom import register_feature
 from cxml.features.leakage import check_leakage
 from cxml.features.plan import FeaturePlan
+from cxml.features.promises import OVERDUE
 from cxml.features.spec import Aggregate
 from cxml.times import DAY_US
 
@@ -97,21 +98,37 @@ def test_without_keeping_touchpoints_each_event_keeps_its_own_promise():
     ],
 )
 def test_what_is_overdue_depends_on_the_cutoff(customer, day, n, days):
-    np.testing.assert_array_equal(values(log_of(), [], day, customer, custom=list(OWN)), [[n, days]])
+    np.testing.assert_array_equal(values(log_of(), [], day, customer, custom=list(OVERDUE)), [[n, days]])
 
 
 def test_a_delivery_that_is_reported_late_was_overdue_until_then():
     frame = ORDERS.assign(available_at=ORDERS["timestamp"])
     frame.loc[2, "available_at"] = DAYS + pd.Timedelta(days=20)
     log = log_of(frame)
-    assert values(log, [], 19, "ann", custom=list(OWN)) == [[1, 15]]
-    np.testing.assert_array_equal(values(log, [], 21, "ann", custom=list(OWN)), [[0, NAN]])
+    assert values(log, [], 19, "ann", custom=list(OVERDUE)) == [[1, 15]]
+    np.testing.assert_array_equal(values(log, [], 21, "ann", custom=list(OVERDUE)), [[0, NAN]])
+
+
+@pytest.mark.parametrize(
+    ("event", "customer", "day", "n", "days"),
+    [
+        (8, "cat", 10, 0, NAN),  # nobody knows of the promise
+        (8, "cat", 12, 0, NAN),  # it becomes known at this very moment
+        (8, "cat", 12.5, 1, 7.5),
+        (6, "bob", 8, 1, 3),  # the later promise is not known yet
+        (0, "ann", 12.5, 0, NAN),  # kept by what came after it and was known before it
+    ],
+)
+def test_what_is_overdue_goes_by_the_promises_known_at_the_cutoff(event, customer, day, n, days):
+    frame = ORDERS.assign(available_at=ORDERS["timestamp"])
+    frame.loc[event, "available_at"] = DAYS + pd.Timedelta(days=12)
+    np.testing.assert_array_equal(values(log_of(frame), [], day, customer, custom=list(OVERDUE)), [[n, days]])
 
 
 def test_the_family_service_looks_at_promises():
     features = JourneyFeatures(families=["service"]).fit(log_of())
     names = features.get_feature_names_out().tolist()
-    assert {"mean__lateness__365d", "count__late=yes__90d", "days_since__late=yes", *OWN} <= set(names)
+    assert {"mean__lateness__365d", "count__late=yes__90d", "days_since__late=yes", *OVERDUE} <= set(names)
     assert not any("promise" in note for note in features.notes_)
     plan = FeaturePlan.from_dict(json.loads(json.dumps(features.plan_.to_dict())))
     assert plan == features.plan_
@@ -119,7 +136,7 @@ def test_the_family_service_looks_at_promises():
     assert catalogue.loc["overdue_promises", "sentence"].startswith("Number of promises")
     assert catalogue.loc["mean__lateness__365d", "owner"] == catalogue.loc["overdue_promises", "owner"] == "logistics"
     without = JourneyFeatures(families=["service"]).fit(log_of(promises=[]))
-    assert not set(OWN) & set(without.plan_.columns)
+    assert not set(OVERDUE) & set(without.plan_.columns)
     assert "overdue promises (journeys.promises does not say by what a promise is kept)" in without.notes_[0]
 
 

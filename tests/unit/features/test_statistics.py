@@ -10,6 +10,7 @@ from reference_features import DAY_US, Event, block_of
 from cxml.errors import ConfigError, DataError
 from cxml.features.annotate import Annotated
 from cxml.features.annotations import AnnotationSettings
+from cxml.features.kernel import ALWAYS
 from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import Aggregate
@@ -40,6 +41,15 @@ def test_order_statistics_count_from_the_newest_and_skip_what_is_missing():
     assert math.isnan(rows[0][3])
     assert rows[2][:3] == [20, 40, 20]  # the first event is out of the window, the second on its left edge
     assert math.isnan(rows[2][3])
+
+
+def test_the_nth_latest_goes_back_to_the_ninth():
+    events = values(*((day, float(day)) for day in range(1, 13)), (12, math.nan))
+    names = [f"last{n}__value__30d" for n in range(2, 10)]
+    assert ask([*names, "first__value__30d"], events, [13 * DAY_US]) == [[11, 10, 9, 8, 7, 6, 5, 4, 1]]
+    row = ask([*names, "first__value__30d"], events, [6 * DAY_US])[0]
+    assert [row[:4], row[-1]] == [[4, 3, 2, 1], 1]
+    assert np.isnan(row[4:8]).all()
 
 
 def test_among_values_at_one_moment_the_order_of_the_log_decides():
@@ -84,6 +94,44 @@ def test_entropy_is_in_bits_with_all_other_values_as_one():
     assert math.isnan(ask("entropy__channel__1d", [Event(0)], at)[0])
 
 
+def test_values_of_a_category_are_counted_where_the_selector_holds():
+    events = [Event(0, "call", "phone"), Event(1, "call", "web"), Event(2, "buy", "web"), Event(3, "buy", "fax")]
+    events += [Event(4, "call", None), Event(5, "x", "phone")]
+    names = ["distinct__channel@touchpoint=call__1d", "entropy__channel@touchpoint=call__1d"]
+    names += [
+        "distinct__channel@!touchpoint=call__1d",
+        "distinct__touchpoint@channel=other__1d",
+        "distinct__channel__1d",
+    ]
+    assert ask(names, events, [9]) == [[2, 1, 3, 1, 3]]
+    nothing = ask(names, events[3:4], [9])[0]
+    assert nothing[0] == 0
+    assert math.isnan(nothing[1])
+
+
+def test_more_values_are_told_apart_than_have_columns_and_all_others_are_one():
+    events = [Event(0, "call"), Event(1, "rare"), Event(2, "rarer"), Event(3, "new"), Event(4, "newer"), Event(5, None)]
+    names = ["distinct__touchpoint__1d", "entropy__touchpoint__1d", "count__touchpoint=other__1d"]
+    names += ["distinct__touchpoint@!touchpoint=call__1d", "distinct__channel__1d"]
+    plain = ask(names, events, [9])[0]
+    assert [plain[0], *plain[2:]] == [2, 4, 1, 0]
+    wide = ask(names, events, [9], wide={"touchpoint": ("buy", "call", "rare", "rarer", "visit")})[0]
+    assert [wide[0], *wide[2:]] == [4, 4, 3, 0]
+    assert wide[1] == pytest.approx(3 * 0.2 * math.log2(5) + 0.4 * math.log2(2.5))
+
+
+def test_stages_are_told_apart_among_selected_events():
+    events = [Event(0, "call", "web"), Event(1, "buy", "web"), Event(2, "visit", "phone"), Event(3, "x", "web")]
+    stages = {"call": "service", "buy": "sales", "visit": "use"}
+    assert ask(["distinct__stage@channel=web__1d", "distinct__stage__1d"], events, [9], stages=stages) == [[2, 3]]
+
+
+def test_what_is_known_only_later_cannot_select_values_of_a_category():
+    settings = AnnotationSettings(contacts=("call",))
+    with pytest.raises(ConfigError, match="what first_contact_resolved is of an event is known only later"):
+        ask("distinct__channel@first_contact_resolved<1__9d", [Event(0)], [1], annotations=settings)
+
+
 def test_gaps_are_between_selected_events_inside_the_window():
     events = [Event(day * DAY_US, "call") for day in (0, 1, 4)] + [Event(5 * DAY_US, "buy")]
     names = ["longest_gap__touchpoint=call__5d", "gap_mean__touchpoint=call__5d", "gap_std__touchpoint=call__5d"]
@@ -114,7 +162,8 @@ def test_ever_counts_everything_that_is_known():
 
 def test_a_value_counts_from_when_it_is_due(monkeypatch):
     """The event is known at once, its value on day 3; a value due at the cutoff is not yet known."""
-    found = Annotated({}, {"response": np.array([1.0, 0.0])}, {"response": np.array([3 * DAY_US, 0])})
+    due, never = np.array([3 * DAY_US, 0]), np.full(2, ALWAYS)
+    found = Annotated({}, {"response": np.array([1.0, 0.0])}, {"response": due}, {"response": never})
     monkeypatch.setattr("cxml.features.annotate.annotate", lambda *_: found)
     names = [f"{s}__response__9d" for s in ("count", "sum", "mean", "max", "last", "first", "last2", "std", "decay")]
     rows = ask(
@@ -128,6 +177,24 @@ def test_a_value_counts_from_when_it_is_due(monkeypatch):
     assert rows[0][8:] == [0, 2]
     assert rows[1][:8] == [2, 1, 0.5, 1, 0, 1, 1, 0.5]
     assert 0.5 < rows[1][8] < 1
+
+
+def test_a_value_turns_into_the_other_one_when_it_is_revised(monkeypatch):
+    """From the cutoff after the moment on, in both walks, and for the measures that wait alone."""
+    measures = {"response": np.array([0.0, 0.0]), "reaction": np.array([np.nan, 1.0]), "gap": np.array([5.0, 6.0])}
+    due = {"response": np.array([0, 0]), "reaction": np.array([0, 0])}
+    revised = {"response": np.array([2 * DAY_US, ALWAYS]), "reaction": np.array([0, 2 * DAY_US])}
+    monkeypatch.setattr("cxml.features.annotate.annotate", lambda *_: Annotated({}, measures, due, revised))
+    of_response = [
+        f"{s}__response__9d" for s in ("count", "sum", "mean", "min", "max", "last", "first", "std", "decay")
+    ]
+    names = [*of_response, "sum__gap__9d", "std__gap__9d", "sum__reaction__9d", "first__reaction__9d"]
+    cutoffs = [2 * DAY_US, 2 * DAY_US + 1]
+    rows = ask(names, [Event(0), Event(1)], cutoffs, annotations=AnnotationSettings())
+    assert rows[0] == [2, 0, 0, 0, 0, 0, 0, 0, 0, 11, 0.5, 1, 1]
+    assert rows[1][:8] == [2, 1, 0.5, 0, 1, 0, 1, 0.5]
+    assert 0.5 < rows[1][8] < 1
+    assert rows[1][9:] == [11, 0.5, 0, 0]
 
 
 def test_what_is_known_only_later_cannot_select():

@@ -16,6 +16,7 @@ from cxml.features.trace import trace
 from cxml.journeys.block import CustomerTable
 
 VOCABULARIES = {"touchpoint": ("call", "play"), "channel": ("web",), "level": ("gold",), "region": ("n", "s")}
+NTH = tuple(f"last{n}" for n in range(2, 10))
 STAGES = {"call": "support", "play": "usage"}
 NAMES = (
     "tenure_days", "p_alive",
@@ -24,12 +25,14 @@ NAMES = (
     *(f"{s}__{what}__2d" for what in ("all", "touchpoint=other", "stage=support", "value>3&!channel=web")
       for s in ("count", "active_days", "longest_gap", "gap_mean", "gap_std", "burstiness", "change", "acceleration",
                 "rate", "decay", "share")),
-    *(f"{s}__{what}__1d/4d" for what in ("all", "touchpoint=call", "value") for s in ("ratio", "lag")
-      if (s, what) != ("lag", "value")),
+    *(f"{s}__{what}__1d/4d" for what in ("all", "touchpoint=call", "value") for s in ("ratio", "lag")),
+    "lag__value__1d/2d",
     *(f"{s}__{what}__4d" for what in ("value", "value@touchpoint=call", "value@channel=other")
-      for s in ("count", "sum", "mean", "min", "max", "last", "first", "last2", "last3", "std", "slope", "decay")),
+      for s in ("count", "sum", "mean", "min", "max", "last", "first", *NTH, "std", "slope", "decay", "change",
+                "acceleration", "rate")),
     "share__value@touchpoint=call__4d",
-    *(f"{s}__{column}__4d" for column in ("touchpoint", "channel", "stage") for s in ("distinct", "entropy")),
+    *(f"{s}__{column}__4d" for column in ("touchpoint", "channel", "stage", "touchpoint@channel=web")
+      for s in ("distinct", "entropy")),
 )  # fmt: skip
 PLAN = FeaturePlan(
     tuple(map(Aggregate.parse, NAMES)), VOCABULARIES, STAGES, ("level",), ("region",), alive=(0.2, 4, 0.8, 2.4)
@@ -84,7 +87,7 @@ def test_without_all_other_events_the_value_is_the_same(events, cutoff, data):
         kept = [events[i] for i in traced.events]
         assert [event.time for event in kept] == list(traced.times)
         assert all(e.time < cutoff and (e.known is None or e.known < cutoff) for e in kept)
-        if not column.startswith(("last2", "last3")):
+        if not column.startswith(NTH):
             assert same_bits(value_of(PLAN, kept, cutoff, column), value_of(PLAN, events, cutoff, column)), column
 
 
@@ -107,7 +110,7 @@ def test_without_its_events_a_value_changes_or_is_nothing(events, cutoff, data):
 @given(journeys(), cutoffs)
 def test_what_gives_a_value_has_it(events, cutoff):
     block = block_of({1: events})
-    for statistic in ("min", "max", "last", "first", "last2", "last3"):
+    for statistic in ("min", "max", "last", "first", *NTH):
         traced = trace(PLAN, block, cutoff, f"{statistic}__value__4d")
         assert [np.float32(events[i].measures["value"]) for i in traced.events] == [traced.value][: len(traced.events)]
         assert len(traced.events) == (not np.isnan(traced.value))
@@ -141,6 +144,12 @@ NAN = float("nan")
         ("last2__value__4d", [2]),
         ("last3__value__4d", []),
         ("lag__all__1d/4d", [1]),
+        ("lag__value__1d/4d", [1]),
+        ("lag__value__1d/2d", []),
+        ("change__value__4d", [0, 1, 2, 4]),
+        ("rate__value@channel=other__4d", [2, 3, 4, 5]),
+        ("distinct__touchpoint__4d", [2, 3, 4, 5]),
+        ("distinct__touchpoint@channel=web__4d", []),
         ("ratio__touchpoint=call__1d/4d", [2, 4]),
         ("acceleration__touchpoint=other__2d", [1, 3, 5]),
         ("decay__touchpoint=other__2d", [1, 3, 5]),
@@ -212,6 +221,20 @@ def test_a_value_that_is_an_annotation_leads_to_the_event_that_carries_it():
     assert trace(plan, block, cutoff, "last__previous").events == (3,)
     resolved = [trace(plan, block, at, "sum__first_contact_resolved__30d") for at in (cutoff, 6 * DAY_US + 1)]
     assert [(one.value, one.events) for one in resolved] == [(1, (0,)), (2, (0, 2))]
+
+
+def test_a_value_that_was_revised_is_traced_as_it_is_at_the_cutoff():
+    plan = FeaturePlan(
+        tuple(map(Aggregate.parse, ("mean__first_contact_resolved__30d", "min__first_contact_resolved__30d"))),
+        {},
+        annotations=AnnotationSettings(contacts=("call",), repeat_within="2d"),
+    )
+    events = [Event(0, "call"), Event(DAY_US, "call", known=5 * DAY_US)]
+    for cutoff, value, behind in [(5 * DAY_US, 1, (0,)), (5 * DAY_US + 1, 0, (0,))]:
+        traced = trace(plan, block_of({1: events}), cutoff, "min__first_contact_resolved__30d")
+        assert (traced.value, traced.events) == (value, behind)
+    traced = trace(plan, block_of({1: events}), 5 * DAY_US + 1, "mean__first_contact_resolved__30d")
+    assert (traced.value, traced.events) == (0.5, (0, 1))
 
 
 def test_a_user_feature_may_come_from_all_that_was_known(monkeypatch):

@@ -8,8 +8,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+import cxml
 from cxml.config import parse_config
 from cxml.errors import ConfigError
+from cxml.features import custom, modules
 from cxml.models.store import load_model
 from cxml.project import Project
 from cxml.scoring.batch import score_log
@@ -110,10 +112,26 @@ def test_parts_are_of_about_equal_size():
         assert counts.max() < 750
 
 
-def test_features_of_this_process_alone_are_refused(project):
-    plan = SimpleNamespace(custom=("mine",), columns=["mine"])
-    with pytest.raises(ConfigError, match=r"user features \(mine\)"):
+def test_features_of_this_process_alone_are_refused(project, monkeypatch):
+    monkeypatch.setattr(custom, "_REGISTERED", {})
+    plan = SimpleNamespace(custom=("mine", "lifecycle"), columns=["mine", "lifecycle"])
+    with pytest.raises(ConfigError, match="'mine' is a function that this process does not know"):
         features_spark(None, plan, project.config, [CUTOFF], "out.parquet")
+    custom.register_feature("mine", lambda events, _: len(events), "Mine.")
+    with pytest.raises(ConfigError, match=r"user features \(mine\) .*features\.modules"):
+        features_spark(None, plan, project.config, [CUTOFF], "out.parquet")
+
+
+def test_a_worker_runs_the_files_of_the_user(monkeypatch, tmp_path):
+    monkeypatch.setattr(custom, "_REGISTERED", {})
+    monkeypatch.setattr(modules, "_RUN", {})
+    code = "from cxml import feature\nfeature('sent_along', 'Sent.')(lambda events, cutoff: 0)\n"
+    work = SimpleNamespace(version=cxml.__version__, modules=((str(tmp_path / "gone.py"), code),))
+    job.prepare(work)
+    assert custom.registered("sent_along").sentence == "Sent."
+    work.modules = ((str(tmp_path / "bad.py"), "1 / 0"),)
+    with pytest.raises(ConfigError, match=r"bad\.py, line 1: ZeroDivisionError"):
+        job.prepare(work)
 
 
 def test_spark_needs_a_cutoff(project):
