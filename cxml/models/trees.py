@@ -1,8 +1,8 @@
 """LightGBM's model text as validated flat arrays, walked by compiled code.
 
 Serving needs neither LightGBM nor its thread pool: what is below repeats LightGBM's own decisions and adds leaf values
-in the same order, so it returns the very bits of ``Booster.predict(raw_score=True)``. Many rows of many small
-trees go by masks (`cxml.models.masks`), all others are walked.
+in the same order, so it returns the very bits of ``Booster.predict(raw_score=True)``. Many rows of small trees
+go by masks (`cxml.models.masks`), all others are walked.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 
 _BLOCK = 64  # rows that walk one tree together, while it is in the cache
-#: Masks take half the time of the walk for 150 trees and more, and somewhat more than it for 50, or for a single row.
-_MANY_TREES = 100
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class TreeEnsemble:
         rows = check_matrix(matrix, self.n_features)
         out = np.zeros(len(rows))
 
-        masks = self._masks if len(rows) >= _BLOCK and self.n_trees >= _MANY_TREES else None
+        masks = self._masks if len(rows) >= _BLOCK else None
 
         def add(first: int, last: int) -> None:
             if masks is not None:
