@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from cxml.models.boosting import Binned
 from cxml.models.calibration import fit_curves
+from cxml.models.trees import TreeEnsemble
 
 Float64 = NDArray[np.float64]
 
 MOST_TREES = 100
-PATIENCE = 10
+PATIENCE = 5
 #: A correction is kept where the held-out loss falls by so many standard errors of the difference: the very rows said
 #: when to stop, and a customer may have several of them, so that two would be chance too often.
 CLEARLY = 3.0
@@ -71,7 +72,7 @@ class Residual:
 
 def grow_corrections(
     train: Residual, held_out: Residual, parameters: dict[str, Any], binned: Binned, *, always: bool
-) -> tuple[str | None, ...]:
+) -> tuple[TreeEnsemble | None, ...]:
     """Grow the trees of every threshold until the held-out loss stops falling.
 
     Parameters
@@ -86,8 +87,8 @@ def grow_corrections(
 
     Returns
     -------
-    tuple of (str or None)
-        LightGBM's model text for each threshold; None where there is no correction.
+    tuple of (TreeEnsemble or None)
+        Of each threshold; None where there is no correction.
     """
     parameters = {name: value for name, value in parameters.items() if name != "monotone_constraints"} | _OWN
     return tuple(
@@ -98,7 +99,7 @@ def grow_corrections(
 
 def _grow(
     k: int, train: tuple[Residual, Any], held_out: tuple[Residual, Any], parameters: dict[str, Any], *, always: bool
-) -> str | None:
+) -> TreeEnsemble | None:
     import lightgbm
 
     for rows, data in (train, held_out):
@@ -111,15 +112,14 @@ def _grow(
         data.set_init_score(np.ascontiguousarray(rows.margins[:, k]))
     stop = lightgbm.early_stopping(PATIENCE, verbose=False)
     booster = lightgbm.train(parameters, train[1], MOST_TREES, valid_sets=[held_out[1]], callbacks=[stop])
-    if not always and not _pays(held_out[0], k, booster):
-        return None
     text = booster.model_to_string(num_iteration=booster.best_iteration)
-    return str(text[: text.index("\nend of trees")] + "\nend of trees\n")
+    trees = TreeEnsemble.from_text(text[: text.index("\nend of trees")] + "\nend of trees\n")
+    return trees if always or _pays(held_out[0], k, trees) else None
 
 
-def _pays(held_out: Residual, k: int, booster: Any) -> bool:
+def _pays(held_out: Residual, k: int, trees: TreeEnsemble) -> bool:
     """Tell whether the held-out loss falls by more than its own noise, and calibration alone would not do."""
-    correction = booster.predict(held_out.matrix, raw_score=True, num_iteration=booster.best_iteration)
+    correction = trees.predict(held_out.matrix)
     nothing = np.zeros(len(held_out.matrix))
     # before calibration it falls more easily, and is quick to look at
     return all(

@@ -207,8 +207,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         del self._kept
         rows = [self._residual(rows, *known) for rows, known in ((grown, train), (later, held_out))]
         parameters = self._lightgbm_parameters(len(grown.matrix))
-        texts = grow_corrections(rows[0], rows[1], parameters, binned, always=always)
-        corrections = tuple(None if text is None else TreeEnsemble.from_text(text) for text in texts)
+        corrections = grow_corrections(rows[0], rows[1], parameters, binned, always=always)
         self.predictor_ = replace(self.predictor_, corrections=corrections if any(corrections) else ())
         return self
 
