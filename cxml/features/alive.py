@@ -95,7 +95,8 @@ def fit_alive(found: Float64) -> tuple[float, float, float, float] | None:
 
     if (found[:, 0] > 0).sum() < 30:
         return None
-    if len(found) > _MOST:
+    if len(found) > _MOST:  # sorted first: in which order customers come depends on how many parts the log is in
+        found = found[np.lexsort(found.T)]
         found = found[np.linspace(0, len(found) - 1, _MOST).astype(np.int64)]
     times, inverse = np.unique(found, axis=0, return_inverse=True)
     weight = np.bincount(inverse.ravel())

@@ -138,14 +138,17 @@ def read_journeys(
     JourneyLog(3 events of 2 customers, 2024-01-01 to 2024-01-03, 2 touchpoints)
     """
     settings: dict[str, Any] = {
-        "timezone": timezone, "measures": list(measures), "attributes": list(attributes), "where": where,
-        "stages": {stage: list(names) for stage, names in (stages or {}).items()}, "activity": list(activity),
-        "contacts": list(contacts), "interventions": list(interventions), "promises": list(promises),
-        "duplicates": duplicates, "memory_limit": memory_limit,
+        "timezone": timezone, "where": where, "duplicates": duplicates, "memory_limit": memory_limit,
+        "stages": {stage: _names(f"stages: {stage}", names) for stage, names in (stages or {}).items()},
     }  # fmt: skip
+    words = {
+        "measures": measures, "attributes": attributes, "activity": activity, "contacts": contacts,
+        "interventions": interventions, "promises": promises,
+    }  # fmt: skip
+    settings |= {name: _names(name, names) for name, names in words.items()}
     durations = {"session_gap": session_gap, "repeat_within": repeat_within, "respond_within": respond_within}
     settings |= {name: duration for name, duration in durations.items() if duration is not None}
-    settings["self_service"] = None if self_service is None else list(self_service)
+    settings["self_service"] = None if self_service is None else _names("self_service", self_service)
     config, inputs = _config_and_inputs(sources, dict(columns or {}), settings)
     if (score_scale is None) != (survey is None):
         raise ConfigError("'score_scale' and 'survey' go together: which rows carry a score, and on which scale")
@@ -259,6 +262,13 @@ def _moment(name: str, value: Any) -> int:
         return parse_instant(value)
     except ValueError as error:
         raise ConfigError(f"{name}: {error}") from None
+
+
+def _names(what: str, names: Sequence[str]) -> list[str]:
+    """Refuse a text, which would be taken letter by letter."""
+    if isinstance(names, str):
+        raise ConfigError(f"{what} must be a list, such as [{names!r}]")
+    return list(names)
 
 
 def _set_aside(

@@ -49,9 +49,11 @@ SPACE: dict[str, tuple[float, float, bool, float]] = {
     "max_depth": (2, 12, False, 12),
     "min_child_samples": (5, 300, True, 50),
     "subsample": (0.5, 1.0, False, 1.0),
-    "colsample_bytree": (0.2, 1.0, True, 0.8),
+    "colsample_bytree": (0.2, 1.0, True, 0.5),
     "reg_lambda": (0.001, 100.0, True, 1.0),
 }
+#: Where the search of a target begins elsewhere.
+BEGINS: dict[str, dict[str, float]] = {"churn": {}, "satisfaction": {"colsample_bytree": 0.8}}
 _WHOLE = ("num_leaves", "max_depth", "min_child_samples")
 
 
@@ -373,7 +375,8 @@ def _one_trial(study: optuna.Study, number: int, folds: list[Fold], config: Proj
     seed = int(np.random.SeedSequence([config.random_state, number]).generate_state(1)[0])
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=TRIALS_BY_CHANCE)
     if number == 0:
-        study.enqueue_trial({parameter: begin for parameter, (*_, begin) in SPACE.items()})
+        begins = {parameter: begin for parameter, (*_, begin) in SPACE.items()}
+        study.enqueue_trial(begins | BEGINS[folds[0].study.target])
     trial = study.ask(_distributions())
     parameters = {} if number == 0 else {name: _short(value) for name, value in trial.params.items()}
     trial.set_user_attr("parameters", parameters)

@@ -175,6 +175,13 @@ def test_the_rhythm_of_simulated_customers_is_found_again() -> None:
     assert fit[2] / (fit[2] + fit[3]) == pytest.approx(a / (a + b), rel=0.1)
 
 
+def test_the_rhythm_does_not_depend_on_the_order_of_more_customers_than_are_looked_at() -> None:
+    rng = np.random.default_rng(7)
+    days = rng.poisson(2.0, 60_000)
+    found = np.stack([days, np.where(days, rng.uniform(1, 80, 60_000), 0.0), np.full(60_000, 90.0)], axis=1)
+    assert fit_alive(found) == fit_alive(found[rng.permutation(60_000)])
+
+
 def test_rhythms_count_days_of_chosen_touchpoints_known_in_time() -> None:
     day = 86_400_000_000
     rows = pd.DataFrame(

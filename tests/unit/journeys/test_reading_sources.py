@@ -598,3 +598,12 @@ def test_one_column_may_be_two_canonical_ones(tmp_path):
     quick, thorough = read_both_ways(frame, tmp_path, columns=names)
     assert quick.digest == thorough.digest
     assert quick.block.known is not None
+
+
+@pytest.mark.parametrize("name", ["measures", "attributes", "activity", "contacts", "self_service", "promises"])
+def test_one_text_where_a_list_belongs_is_refused_rather_than_taken_letter_by_letter(name: str) -> None:
+    rows = pd.DataFrame({"customer_id": [1], "timestamp": ["2024-01-01"], "touchpoint": ["call"]})
+    with pytest.raises(ConfigError, match=f"{name} must be a list"):
+        read_journeys(rows, timezone="UTC", **{name: "call"})
+    with pytest.raises(ConfigError, match="stages: support must be a list"):
+        read_journeys(rows, timezone="UTC", stages={"support": "call"})
