@@ -52,6 +52,21 @@ def _bytes(value: Any) -> Any:
     return value
 
 
+_PARTS_OF_COLUMN = ("statistic", "what", "window")
+
+
+def _column(value: Any) -> Any:
+    """Give the name of a column that is written in parts."""
+    if not isinstance(value, Mapping):
+        return value
+    if "statistic" not in value or not value.keys() <= {*_PARTS_OF_COLUMN}:
+        raise ValueError(f"{dict(value)!r} is no column; write a name or {{statistic: count, what: all, window: 30d}}")
+    parts = [value[name] for name in _PARTS_OF_COLUMN if name in value]
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"{dict(value)!r}: statistic, what and window are texts, such as count, all and 30d")
+    return "__".join(part for part in parts if part)
+
+
 def _instant(value: Any, info: ValidationInfo) -> int:
     if isinstance(value, int) and info.context == _WRITTEN:
         raise ValueError(f"'{value}' is a bare number, not a moment in time: write 2024-01-31 or 2024-01-31T12:00:00Z")
@@ -96,6 +111,23 @@ InstantField = Annotated[
     ),
 ]
 ZoneField = Annotated[str, AfterValidator(_zone)]
+ColumnField = Annotated[
+    str,
+    BeforeValidator(_column),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {name: {"type": "string"} for name in _PARTS_OF_COLUMN},
+                    "required": ["statistic"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
 EncodingField = Annotated[str, AfterValidator(_encoding)]
 UrlField = Annotated[str, PlainSerializer(hide_secrets)]
 BytesField = Annotated[
@@ -325,17 +357,17 @@ class FeaturesConfig(_Part):
         description="which families of columns: basic, rhythm, trend, mix, service, feedback, rfm, amount, shape, "
         "likeness, peers",
     )
-    columns: list[str] = Field(
+    columns: list[ColumnField] = Field(
         default_factory=list,
-        description="further columns, by name, such as mean__duration@touchpoint=call&channel=phone__30d, or the name "
-        "of a function that one of `modules` registers",
+        description="further columns, by name, such as mean__duration@touchpoint=call&channel=phone__30d, or as "
+        "{statistic: mean, what: duration, window: 30d}, or the name of a function that one of `modules` registers",
     )
     modules: list[str] = Field(
         default_factory=list,
         description="Python files of yours that register features; they are run, with all that this user may do",
     )
-    max_columns: StrictInt = Field(
-        2000, ge=1, description="at most so many columns; those of the least frequent values are left out"
+    max_columns: Annotated[StrictInt, Field(ge=1)] | None = Field(
+        2000, description="at most so many columns; those of the least frequent values are left out; null: no limit"
     )
 
     @field_validator("windows")

@@ -289,6 +289,32 @@ def reference_overdue(steps, cutoff, s):
     return len(passed), max(passed, default=NAN)
 
 
+def reference_behind(name, steps, cutoff, s):
+    """Return the places of the events that a column of the package's own comes from, at a cutoff."""
+    seen = [i for i, step in enumerate(steps) if step.time < cutoff and step.known < cutoff]
+    active = [i for i in seen if not s.activity or steps[i].touchpoint in s.activity]
+    of_year = [i for i in seen if steps[i].time >= cutoff - 365 * DAY_US]
+    if name == "survey_response_rate":
+        return [i for i in seen if steps[i].touchpoint in (*s.asked, *s.surveys)]
+    if name in ("overdue_promises", "days_overdue"):
+        is_open = {}
+        for i in seen:
+            if steps[i].touchpoint in s.promises:
+                is_open.pop(steps[i].case_id, None)
+            elif not math.isnan(steps[i].promise):
+                is_open[steps[i].case_id] = i
+        passed = {i: (cutoff - steps[i].time) / DAY_US - steps[i].promise for i in is_open.values()}
+        longest = max(passed.values(), default=0)
+        return sorted(i for i, days in passed.items() if days > 0 and (name != "days_overdue" or days == longest))
+    if name.startswith("rfm_recency"):
+        return [i for i in active if steps[i].time == steps[active[-1]].time]
+    if name.startswith("rfm_frequency"):
+        return [i for i in active if i in of_year]
+    if name.startswith("rfm_monetary"):
+        return [i for i in of_year if not math.isnan(steps[i].value)]
+    return active
+
+
 def reference_response_rate(steps, cutoff, s):
     """Return the answers to surveys over the times of being asked, as known at a cutoff."""
     seen = [step.touchpoint for step in steps if step.time < cutoff and step.known < cutoff]

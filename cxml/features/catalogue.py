@@ -44,8 +44,9 @@ class Holdings:
     settings : AnnotationSettings
     span_days : float
         From the first event to the last.
-    rare : collection of str
-        Touchpoints that occur and have no columns of their own. What the project says of them holds all the same.
+    rare : mapping of str to collection of str
+        Of ``touchpoint`` and ``channel`` the values that occur and have no columns of their own. What the project says
+        of them holds all the same.
     """
 
     vocabularies: Mapping[str, Sequence[str]]
@@ -56,7 +57,7 @@ class Holdings:
     categories: Collection[str] = ("touchpoint",)
     settings: AnnotationSettings = field(default_factory=AnnotationSettings)
     span_days: float = 730.0
-    rare: Collection[str] = ()
+    rare: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def long(self) -> str:
@@ -83,9 +84,10 @@ class Holdings:
         values = self.frequent.get(column, self.vocabularies.get(column, ()))
         return [plain_selector(column, value) for value in values[:n]]
 
-    def has(self, touchpoints: Sequence[str]) -> bool:
-        """Tell whether one of some touchpoints occurs."""
-        return any(name in self.frequent["touchpoint"] or name in self.rare for name in touchpoints)
+    def has(self, values: Sequence[str], column: str = "touchpoint") -> bool:
+        """Tell whether one of some values of a column occurs."""
+        found = {*self.frequent.get(column, self.vocabularies.get(column, ())), *self.rare.get(column, ())}
+        return not found.isdisjoint(values)
 
 
 class Lack(NamedTuple):
@@ -200,8 +202,10 @@ def _contacts(log: Holdings) -> Chosen:
             yield Aggregate("mean", f"duration@{contacts}", window)
     else:
         yield Lack("handle times", "no duration")
-    if log.settings.self_service and "channel" in log.vocabularies:
+    if log.has(log.settings.self_service, "channel"):
         yield Aggregate("sum", "escalation", log.middle)
+    elif log.settings.self_service and "channel" in log.vocabularies:
+        yield Lack("contacts after self-service", "journeys.self_service names no channel that occurs")
     else:
         yield Lack("contacts after self-service", "no channel with a name of self-service, such as web, app, bot")
 

@@ -6,6 +6,8 @@ them stand a few of the package's own that depend on the cutoff itself, and so a
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cxml.errors import ConfigError, nearest
-from cxml.features.promises import OVERDUE, overdue
-from cxml.features.rfm import RFM, rfm
+from cxml.errors import ConfigError, CxmlError, nearest
+from cxml.features.promises import OVERDUE, behind_overdue, overdue
+from cxml.features.rfm import RFM, behind_rfm, rfm
 from cxml.features.spec import UNWINDOWED_STATISTICS
-from cxml.features.surveys import SURVEYS, survey_response
+from cxml.features.surveys import SURVEYS, behind_surveys, survey_response
 from cxml.journeys.block import EventBlock
-from cxml.journeys.schema import TEXT_COLUMNS
+from cxml.journeys.schema import NUMBER_COLUMNS, PROMISE, TEXT_COLUMNS
 from cxml.times import format_instant
 
 if TYPE_CHECKING:
@@ -32,7 +34,19 @@ Int64 = NDArray[np.int64]
 _Function = Callable[["CustomerEvents", int], Any]
 #: Computes columns for a range of customers at once; as `cxml.features.promises.overdue`.
 _Compute = Callable[["FeaturePlan", EventBlock, tuple[int, int], Int64, Int64], NDArray[np.float64]]
+#: Tells which events of one customer a column comes from; as `cxml.features.rfm.behind_rfm`.
+_Behind = Callable[["FeaturePlan", EventBlock, NDArray[np.bool_], int, str], NDArray[np.bool_]]
 _F = TypeVar("_F", bound=_Function)
+
+#: Canonical columns that no user feature sees, and why.
+_UNSEEN = {
+    "customer_id": "a function sees the events of one customer, and not whose they are; leave it out",
+    "sequence": "the events are in their order already; use that",
+    "available_at": "the events are those that were known before the cutoff; leave it out",
+    "promised": "it is read as events['promise'], in days from the event; use that",
+}
+#: From here on, numbers are infinite as float32.
+_TOO_LARGE = 2.0**128 - 2.0**103
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
@@ -40,9 +54,12 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 class CustomerEvents:
     """What a user feature sees: the events of one customer that happened and were known before the cutoff, in order.
 
-    ``events.time`` is when they happened (int64, UTC microseconds) and ``events["value"]`` any column of the
-    journeys: float64 with NaN for what is missing, or texts with None. A column that the journeys do not hold is
-    missing throughout, as for every other feature. ``len(events)`` is their number. The arrays are read-only.
+    ``events.time`` is when they happened (int64, UTC microseconds) and ``events["value"]`` a column of the journeys:
+    float64 with NaN for what is missing, or texts with None. There are ``touchpoint``, ``channel``, ``case_id``,
+    ``value``, ``duration``, ``score``, ``resolved`` (0 or 1), ``promise`` (days from the event to what was promised),
+    the measures and attributes of the journeys, and ``stage`` where the journeys have stages. One that the source lacks
+    is missing throughout, as for every other feature; any other name is refused, ``customer_id``, ``sequence`` and
+    ``available_at`` among them. ``len(events)`` is their number. The arrays are read-only.
 
     Parameters
     ----------
@@ -104,17 +121,25 @@ class OwnFeature(UserFeature):
         Takes a plan, a block, a range of customers, ``row_starts`` and ``cutoffs``; gives a row for each snapshot.
     column : int
         Which column it is of that.
+    behind : callable
+        Takes a plan, the block of one customer, which of its events were known at a cutoff, the cutoff and the name of
+        the column; tells which events are behind its value.
     """
 
     compute: _Compute = overdue
     column: int = 0
+    behind: _Behind = behind_overdue
 
 
 #: Those of the package, by name.
 OWN: Mapping[str, OwnFeature] = MappingProxyType(
     {
-        name: OwnFeature(name, lambda *_: None, said, compute, column)
-        for compute, sentences in ((overdue, OVERDUE), (survey_response, SURVEYS), (rfm, RFM))
+        name: OwnFeature(name, lambda *_: None, said, compute, column, behind)
+        for compute, sentences, behind in (
+            (overdue, OVERDUE, behind_overdue),
+            (survey_response, SURVEYS, behind_surveys),
+            (rfm, RFM, behind_rfm),
+        )
         for column, (name, said) in enumerate(sentences.items())
     }
 )
@@ -140,7 +165,7 @@ def register_feature(name: str, function: _Function, sentence: str) -> None:
     ------
     ConfigError
         If the name cannot be one of a user feature, or another function has it. The same function, defined again as
-        a notebook does, takes the place of the former.
+        a notebook does, takes the place of the former; so does what the same file registers as another module.
 
     Examples
     --------
@@ -159,7 +184,7 @@ def register_feature(name: str, function: _Function, sentence: str) -> None:
     if not isinstance(sentence, str) or not sentence.strip():
         raise ConfigError(f"feature '{name}': say in a sentence what it holds; it is {sentence!r}")
     former = _REGISTERED.get(name)
-    if former is not None and _place(former.function) != _place(function):
+    if former is not None and not _replaces(function, former.function):
         raise ConfigError(
             f"feature '{name}' is already registered, as {'.'.join(_place(former.function))}; choose another name"
         )
@@ -198,10 +223,24 @@ def registered(name: str) -> UserFeature:
     if name not in _REGISTERED:
         raise ConfigError(
             f"feature '{name}' is a function that this process does not know{nearest(name, _REGISTERED)}; register it "
-            "before, with cxml.features.custom.register_feature, or open a project whose features.modules names the "
-            "file that does. A model holds no code, and so not the function"
+            "before, with cxml.features.custom.register_feature, or name the file that does in the project's "
+            "features.modules: its commands run that, and in Python cxml.features.modules.load_modules(project.config) "
+            "does. A model holds no code, and so not the function"
         )
     return _REGISTERED[name]
+
+
+def forget(module: str) -> None:
+    """Unregister the functions that a module defines, before it is run again.
+
+    Parameters
+    ----------
+    module : str
+        Its name.
+    """
+    for name, one in list(_REGISTERED.items()):
+        if _place(one.function)[0] == module:
+            del _REGISTERED[name]
 
 
 def user_features() -> tuple[str, ...]:
@@ -280,7 +319,7 @@ def fill_custom(
             if one.compute is compute:
                 found[:, column] = computed[:, one.column]
     begin = len(plan.aggregates)
-    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite there, as for every other feature
+    with np.errstate(over="ignore"):  # one of the package that float32 cannot hold is infinite, as other features are
         out[rows[first:stop] if len(rows) else slice(first, stop), begin : begin + len(features)] = found
 
 
@@ -304,6 +343,7 @@ class _Past:
 
     def _column(self, name: str) -> NDArray[Any]:
         if name not in self._columns:
+            _check_column(self._plan, name)
             self._columns[name] = read_column(self._plan, self._block, name, self._first, self._stop)
         return self._columns[name]
 
@@ -337,6 +377,18 @@ def read_column(plan: FeaturePlan, block: EventBlock, name: str, first: int, sto
     return np.full(stop - first, missing)
 
 
+def _check_column(plan: FeaturePlan, name: str) -> None:
+    """Refuse names that are no column, by the plan alone: blocks of few events lack columns that the journeys have."""
+    known = {"time", "timestamp", *TEXT_COLUMNS, *NUMBER_COLUMNS, "resolved", PROMISE, *plan.attributes}
+    known |= {*(plan.further_measures or ()), *(["stage"] if plan.stages else [])}
+    if name in known:
+        return
+    if name in _UNSEEN:
+        raise ConfigError(f"events['{name}'] is not there: {_UNSEEN[name]}")
+    if plan.further_measures is not None:  # else nobody knows what the journeys may hold
+        raise ConfigError(f"events['{name}']: the journeys have no such column{nearest(name, known)}")
+
+
 def _locked(values: NDArray[Any]) -> NDArray[Any]:
     """Give a copy that can neither be written to nor lead to the array it comes from."""
     own = values.copy()
@@ -348,9 +400,10 @@ def _value(one: UserFeature, events: CustomerEvents, customer: Any, cutoff: int)
     try:
         return _number(one.function(events, cutoff))
     except Exception as error:
+        kind = "" if isinstance(error, CxmlError) else f"{type(error).__name__}: "
         raise ConfigError(
-            f"feature '{one.name}' of customer {customer} at {format_instant(cutoff)}: "
-            f"{type(error).__name__}: {error}. Correct the function, or take the feature out of the plan."
+            f"feature '{one.name}' of customer {customer} at {format_instant(cutoff)}: {kind}{error}. "
+            "Correct the function, or take the feature out of the plan."
         ) from error
 
 
@@ -360,7 +413,21 @@ def _number(value: Any) -> float:
     if not isinstance(value, int | float | np.integer | np.floating | np.bool_):
         raise TypeError(f"it gave {type(value).__name__} instead of a number; None or NaN stands for missing")
     number = float(value)
+    if abs(number) >= _TOO_LARGE:
+        raise ValueError(f"it gave {number}, which float32 cannot hold; None or NaN stands for missing")
     return number if number == number else np.nan  # one NaN: the bits of others differ
+
+
+def file_of(function: object) -> str | None:
+    """Say which file defines a function; None where none does, as in a notebook's cell or for other callables."""
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    return None if code is None or code.co_filename.startswith("<") else os.path.realpath(code.co_filename)
+
+
+def _replaces(function: _Function, former: _Function) -> bool:
+    """Tell whether a function may take the name of a former one: it is defined again, or its file is run again."""
+    place, other = _place(function), _place(former)
+    return place == other or (place[0] != other[0] and file_of(function) == file_of(former) is not None)
 
 
 def _place(function: _Function) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from cxml import __version__
 from cxml.features.frame import JourneyFeatures
+from cxml.features.modules import code_key
 from cxml.files import write_aside
 from cxml.journeys.block import known_before, slice_block
 from cxml.journeys.canonical import literal
+from cxml.journeys.digest import add_customers, block_digest
 from cxml.journeys.ingest import batches_of
 from cxml.journeys.log import Whole
 from cxml.progress import SILENT, Progress
@@ -71,7 +75,8 @@ def write_features(
     """Write the frame of `feature_frame` as Parquet, or CSV where the name ends so.
 
     What may not fit in memory, for its events or for the number of its rows, is written part by part, beside ``out``,
-    and then put in order; a job that was interrupted goes on with the part it was at.
+    and then put in order. A job that was interrupted goes on with what is left: finished parts are taken where their
+    events, the table of customers and the text of the user features are still the same.
 
     Parameters
     ----------
@@ -96,13 +101,17 @@ def write_features(
         return len(frame)
     at_once = max(1, _HELD_BYTES // max(1, customer_bytes))
     folder = Path(f"{os.fspath(out)}.{_key(log, features, cutoffs, at_once)}.parts")
+    files = []
     with progress.step("features", log.n_customers) as advance:
         for i, part in enumerate(_parts(log, at_once)):
-            file = folder / f"{i:04d}.parquet"
+            file = folder / f"{i:04d}-{block_digest(part.block)[:32]}.parquet"
             if not file.exists():
                 with write_aside(file) as aside:
                     _frame_of(part, features, cutoffs).to_parquet(aside, index=False, compression="zstd")
+            files.append(file)
             advance(part.n_customers)
+    for other in {*folder.glob("*.parquet")} - {*files}:  # of events that have changed since
+        other.unlink()
     with progress.step("put in order") as _, write_aside(out) as aside:
         n_rows = _sort_files(folder, aside, features.plan_, as_csv=is_csv)
     shutil.rmtree(folder)
@@ -131,11 +140,11 @@ def _frame_of(part: JourneyLog, features: JourneyFeatures, cutoffs: Sequence[int
 
 
 def _key(log: JourneyLog, features: JourneyFeatures, cutoffs: Sequence[int], at_once: int) -> str:
-    """Tell one job from another, so that a job goes on only with parts of its own, cut in the same way."""
-    cut = (log.events.n_parts, at_once)
-    digest = hashlib.sha256(
-        repr((features.plan_, tuple(cutoffs), log.quality, log.events.facts.counts.tobytes(), cut)).encode()
-    )
+    """Tell one job from another by all that features depend on beside the events, and by how these are cut."""
+    plan, cut = features.plan_, (log.events.n_parts, at_once)
+    digest = hashlib.sha256(repr((__version__, json.dumps(plan.to_dict()), tuple(cutoffs), cut)).encode())
+    add_customers(digest, log.customers)
+    digest.update(code_key(plan.custom).encode())
     return digest.hexdigest()[:12]
 
 

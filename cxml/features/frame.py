@@ -51,7 +51,8 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     spec : sequence of str, Aggregate or mapping, or mapping, or YAML, optional
-        A list of columns, each as in ``columns``: with no ``families`` given, these and no others. Or a mapping with
+        A list of columns, each as in ``columns``: with no ``families`` given, these and no others beside the attributes
+        of the log, each of which always is a column. Or a mapping with
         ``families``, ``columns``, ``windows``, ``max_values`` and ``max_columns``, which take the place of the
         parameters of the same name. Or either of them as YAML: a text, or the path of a file (.yaml, .yml).
     windows : sequence of str
@@ -77,8 +78,8 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     asked : sequence of str
         Touchpoints by which customers are asked in a survey.
     max_columns : int, optional
-        At most so many columns: those of the least frequent touchpoints and channels are left out, columns asked for
-        by name never; ``notes_`` says which. None: no limit.
+        At most so many columns, those of attributes and of peers among them: those of the least frequent touchpoints
+        and channels are left out, columns asked for by name never; ``notes_`` says which. None: no limit.
     n_jobs : int, optional
         Threads; default: one for each core this process may use. The numbers do not depend on it.
 
@@ -406,6 +407,18 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         CustomerState
             Its ``vector(at)`` gives the bits that `matrix` gives.
 
+        Raises
+        ------
+        ConfigError
+            If ``events`` is no list of mappings, or ``customer_id`` is missing beside ``log``.
+        DataError
+            If an event cannot be read.
+
+        Notes
+        -----
+        A log does not keep ``sequence``: beside an event of ``log`` that happened at the very same moment, one that is
+        added takes its place as if that one had none. A state made of ``events`` alone knows all of it.
+
         Examples
         --------
         >>> from cxml.journeys.read import read_journeys
@@ -419,6 +432,11 @@ class JourneyFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         from cxml.features.state import CustomerState
 
         check_is_fitted(self, "plan_")
+        if isinstance(events, pd.DataFrame | Mapping | str) or not isinstance(events, Iterable):
+            raise ConfigError(
+                f"state: events are a list of mappings, one for each event, not {type(events).__name__}; of a "
+                "DataFrame give events.to_dict('records'), of a log customer_id=... and log=..."
+            )
         further: dict[str, Any] = {}
         if log is not None:
             if customer_id is None:

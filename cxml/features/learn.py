@@ -30,6 +30,7 @@ from cxml.features.custom import OWN, is_registered, user_features
 from cxml.features.matrix import select_events
 from cxml.features.modules import load_modules
 from cxml.features.outcomes import MOST_TOUCHPOINTS, Known, demand_outcomes, learn_likeness, learn_peers
+from cxml.features.peers import PeerTable
 from cxml.features.plan import Alive, FeaturePlan
 from cxml.features.promises import OVERDUE
 from cxml.features.rfm import LEARNED, OF_VALUE, fit_rfm
@@ -66,6 +67,26 @@ FIXED_WORDS: dict[str, tuple[str, ...]] = {
     "late": ("no", "yes"),
     "value_sign": ("negative", "positive", "zero"),
 }
+#: Settings that annotations need and only the user can give: what they are, their key, and where Python takes them.
+_EXPLAINED: Mapping[str, tuple[str, str, str]] = {
+    "contacts": ("the touchpoints that are contacts", "journeys.contacts", "contacts of read_journeys"),
+    "activity": ("the touchpoints that are activity", "journeys.activity", "activity of read_journeys"),
+    "interventions": (
+        "the touchpoints that are actions of yours",
+        "journeys.interventions",
+        "interventions of read_journeys or JourneyFeatures",
+    ),
+    "self_service": (
+        "the channels in which customers help themselves",
+        "journeys.self_service",
+        "self_service of read_journeys",
+    ),
+    "surveys": ("the touchpoints that carry answers", "satisfaction.touchpoint", "surveys of JourneyFeatures"),
+    "asked": ("the touchpoints of being asked", "satisfaction.asked", "asked of JourneyFeatures"),
+    "scale": ("the lowest and the highest score", "satisfaction.kind", "scale of JourneyFeatures"),
+}
+#: Settings that are learned from the log, and what from.
+_LEARNED_FROM = {"usual_duration": "duration", "transitions": "event after another one"}
 #: Columns of a log that annotations may need.
 _LOG_COLUMNS = frozenset({*TEXT_COLUMNS, *NUMBER_COLUMNS, "resolved", PROMISE})
 #: Columns whose values get features of their own.
@@ -97,7 +118,8 @@ class Choice:
     asked : sequence of str
         Touchpoints by which customers are asked in a survey.
     max_columns : int, optional
-        At most so many columns: those of the least frequent touchpoints and channels are left out. None: no limit.
+        At most so many columns, those of attributes and of peers among them: those of the least frequent touchpoints
+        and channels are left out. None: no limit.
     """
 
     windows: Sequence[str]
@@ -258,6 +280,7 @@ def learn_plan(
     settings, words = _annotations(log, counts["channel"], choice, until)
     words["previous"] = fitted.get("touchpoint", ())
     _refuse_unknown_measures(choice.columns, (*some.measures, *log.config.measures))
+    _refuse_unexplained(choice.columns, settings, {*some.measures, *some.categories, *log.config.measures})
     shown: dict[str, tuple[str, ...]] = {name: fitted[name] for name in _SELECTORS if name in fitted}
     if stages:
         shown["stage"] = tuple(sorted(set(stages.values())))
@@ -274,18 +297,21 @@ def learn_plan(
         categories=set(some.categories),
         settings=settings,
         span_days=((log.last if until is None else until) - log.first) / DAY_US,
-        rare=counts["touchpoint"].keys() - set(fitted["touchpoint"]),
+        rare={name: counts[name].keys() - {*fitted.get(name, ())} for name in _SELECTORS},
     )
     custom = _custom(holdings, choice)
     chosen = choose_columns(holdings, choice.families, choice.columns)
-    n_others = len(custom) + len(attributes) + (len(table.attributes) if table is not None else 0)
+    of_customers = () if table is None else tuple(table.attributes)
+    plain = FeaturePlan((), {**words, **fitted}, stages, attributes, customer_attributes=of_customers)
+    learned = (annotations_of(chosen) | set(choice.families)) & set(FROM_OUTCOMES) - set(log.config.measures)
+    outcomes = demand_outcomes(outcomes, learned)
+    peers, without = _peers(log, plain, outcomes, counts, choice, until) if "peers" in learned else ((), [])
+    n_others = len(custom) + len(attributes) + len(of_customers) + len(peers)
     chosen, left_out = _within(chosen, choice, {name: counts[name] for name in shown if name in counts}, n_others)
     used = annotations_of(chosen) - set(log.config.measures)  # the log's own come first
-    notes = [*lacking(holdings, choice.families), *_silent(choice.columns, holdings), *left_out]
+    notes = [*lacking(holdings, choice.families), *_silent(choice.columns, holdings), *left_out, *without]
     for note in notes:
         tell(note)
-    learned = (used | set(choice.families)) & set(FROM_OUTCOMES) - set(log.config.measures)
-    outcomes = demand_outcomes(outcomes, learned)
     if "likeness" in learned:
         settings = replace(settings, likeness=_likeness(log, choice, counts["touchpoint"], outcomes, until))
         if settings.likeness is None:
@@ -295,18 +321,20 @@ def learn_plan(
     if set(custom) & LEARNED.keys():
         settings = replace(settings, rfm=fit_rfm(log.blocks(), _end(log, until), settings.activity))
         custom = _learned(custom, choice, settings, tell)
-    plain = FeaturePlan((), {**words, **fitted}, stages, annotations=settings)
-    chosen, alive = _alive(log, chosen, choice.columns, plain, counts["touchpoint"], until, tell)
+    bare = FeaturePlan((), {**words, **fitted}, stages, annotations=settings)
+    chosen, alive = _alive(log, chosen, choice.columns, bare, counts["touchpoint"], until, tell)
     plan = FeaturePlan(
         aggregates=chosen,
         vocabularies=fitted | {name: values for name, values in words.items() if name in used and name not in fitted},
         stages=stages,
         attributes=attributes,
-        customer_attributes=tuple(table.attributes) if table is not None else (),
+        customer_attributes=of_customers,
         custom=custom,
         alive=alive,
         annotations=_needed(settings, used | set(custom)) if used or set(custom) & OWN.keys() else None,
         wide=_wide(chosen, counts, fitted, attributes),
+        peers=peers,
+        further_measures=tuple(log.config.measures) if set(custom) - OWN.keys() else None,
     )
     if not plan.columns and "peers" not in learned:
         raise ConfigError(
@@ -314,19 +342,27 @@ def learn_plan(
             "add basic, or name columns"
             + (f" ({'; '.join(n.removeprefix('features: ') for n in notes)})" if notes else "")
         )
-    if "peers" not in learned:
-        return plan
-    peers_by = [name for name in (*attributes, *plan.customer_attributes) if 0 < len(counts[name]) <= choice.max_values]
+    return plan
+
+
+def _peers(
+    log: JourneyLog,
+    plain: FeaturePlan,
+    outcomes: Mapping[str, Known],
+    counts: Mapping[str, Counter[str]],
+    choice: Choice,
+    until: int | None,
+) -> tuple[tuple[PeerTable, ...], list[str]]:
+    """Learn rates among the customers of the same attributes, and say so where there are none."""
+    names = (*plain.attributes, *plain.customer_attributes)
+    peers_by = [name for name in names if 0 < len(counts[name]) <= choice.max_values]
     if not peers_by:
-        tell(
+        return (), [
             "features: the family peers has no columns: of rates among peers (no attribute has from 1 to "
             f"{choice.max_values} values)"
-        )
-        return plan
-    peers = learn_peers(log, plan, outcomes, peers_by, _end(log, until))
-    if not peers:
-        tell(_nothing_known("peers", _end(log, until)))
-    return replace(plan, peers=peers)
+        ]
+    peers = learn_peers(log, plain, outcomes, peers_by, _end(log, until))
+    return peers, [] if peers else [_nothing_known("peers", _end(log, until))]
 
 
 def _nothing_known(family: str, until: int) -> str:
@@ -429,6 +465,24 @@ def _refuse_unknown_measures(columns: Sequence[Aggregate], held: Sequence[str]) 
                 raise ConfigError(
                     f"feature '{column.name}': the log has no measure '{measure}'{nearest(measure, known)}"
                 )
+
+
+def _refuse_unexplained(columns: Sequence[Aggregate], settings: AnnotationSettings, held: Collection[str]) -> None:
+    """Refuse a column of annotations whose words nobody explained, or whose values nothing in the log tells."""
+    for column in columns:
+        for name in sorted(annotations_of([column]) - set(held)):
+            for need in ANNOTATIONS[name].needs:
+                if need in _EXPLAINED and not getattr(settings, need):
+                    what, key, argument = _EXPLAINED[need]
+                    raise ConfigError(
+                        f"feature '{column.name}' looks at {name}, which needs {what}; name them in the project file: "
+                        f"{key} (in Python: {argument})"
+                    )
+                if need in _LEARNED_FROM and not getattr(settings, need):
+                    raise ConfigError(
+                        f"feature '{column.name}' looks at {name}, and the log has no {_LEARNED_FROM[need]} to learn "
+                        "it from; take it out"
+                    )
 
 
 def _annotations(

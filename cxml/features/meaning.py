@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cxml.features.custom import OWN
 from cxml.features.promises import OVERDUE
+from cxml.features.rfm import DAYS, OF_DAYS
 from cxml.features.selectors import Atom, Selector
 from cxml.features.spec import Aggregate
 from cxml.features.surveys import SURVEYS
@@ -173,7 +174,7 @@ def describe_columns(plan: FeaturePlan, config: JourneysConfig) -> list[dict[str
             {
                 "column": column,
                 "statistic": aggregate.statistic if aggregate else "last" if column in plan.categorical else "",
-                "window": (aggregate.window or "") if aggregate else "",
+                "window": (aggregate.window or "") if aggregate else f"{DAYS}d" if column in OF_DAYS else "",
                 "sentence": sentence,
                 "factor": meaning.factor(like) if like else "",
                 "owner": meaning.owner(like) if like else "",

@@ -13,9 +13,11 @@ from collections.abc import Iterable
 from hashlib import sha256
 from types import ModuleType
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from cxml.config import resolve_path
 from cxml.errors import ConfigError
+from cxml.features.custom import OWN, file_of, forget, registered
 
 if TYPE_CHECKING:
     from cxml.config import ProjectConfig
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 #: A file and its text.
 Source = tuple[str, str]
 
+#: Texts that were run, by the name of their module.
 _RUN: dict[str, str] = {}
 
 
@@ -66,6 +69,8 @@ def read_modules(config: ProjectConfig) -> tuple[Source, ...]:
 def run_modules(sources: Iterable[Source], *, again: bool = False) -> None:
     """Run files that register features: each once in this process, and again only where its text has changed.
 
+    What a file registered before is forgotten when it is run again.
+
     Parameters
     ----------
     sources : iterable of (str, str)
@@ -94,6 +99,8 @@ def run_modules(sources: Iterable[Source], *, again: bool = False) -> None:
     for file, text in sources:
         name = _module_name(file)
         if again or _RUN.get(name) != text:
+            _RUN.pop(name, None)
+            forget(name)
             _run(name, file, text)
             _RUN[name] = text
 
@@ -116,8 +123,41 @@ def load_modules(config: ProjectConfig, *, again: bool = False) -> None:
 
 
 def comes_from(function: object, sources: Iterable[Source]) -> bool:
-    """Tell whether one of these files defines a function."""
-    return getattr(function, "__module__", None) in {_module_name(file) for file, _ in sources}
+    """Tell whether one of these files defines a function, run as one of ``features.modules`` or imported."""
+    files = {file for file, _ in sources}
+    return getattr(function, "__module__", None) in {_module_name(file) for file in files} or file_of(function) in files
+
+
+def code_key(names: Iterable[str]) -> str:
+    """Tell the code of user features from other code, so that nothing is taken over that other code computed.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Those of a plan.
+
+    Returns
+    -------
+    str
+        The same as long as the texts of the files of ``features.modules`` that define them are; never the same twice
+        where a function is of no such file. Empty where none is the user's own.
+
+    Raises
+    ------
+    ConfigError
+        If one is not registered.
+
+    Examples
+    --------
+    >>> code_key(["overdue_promises"])
+    ''
+    """
+    texts = []
+    for name in names:
+        if name not in OWN:
+            text = _RUN.get(getattr(registered(name).function, "__module__", ""))
+            texts.append((name, uuid4().hex if text is None else text))
+    return sha256(repr(texts).encode()).hexdigest() if texts else ""
 
 
 def _module_name(file: str) -> str:
@@ -134,6 +174,7 @@ def _run(name: str, file: str, text: str) -> None:
         exec(compile(text, file, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
+        forget(name)
         what = error.msg if isinstance(error, SyntaxError) else error
         kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
         raise ConfigError(f"features.modules: {file}{_line_of(error, file)}: {kind}{what}") from error

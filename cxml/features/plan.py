@@ -63,6 +63,9 @@ class FeaturePlan:
     wide : dict of str to tuple of str
         Values that ``distinct`` and ``entropy`` tell apart, of the categories where these are more than those of the
         vocabulary.
+    further_measures : tuple of str, optional
+        The measures of the journeys beside the canonical ones, which user features may look at. Where given, they are
+        refused any column that the journeys cannot have; else such a column is missing throughout.
 
     Raises
     ------
@@ -89,6 +92,7 @@ class FeaturePlan:
     custom: tuple[str, ...] = ()
     peers: tuple[PeerTable, ...] = ()
     wide: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    further_measures: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.stages:
@@ -134,7 +138,8 @@ class FeaturePlan:
     def _offer(self, column: str, value: str) -> str:
         """Say which value may have been meant."""
         if column != "transition" or self.annotations is None:
-            return nearest(value, (*self.vocabularies[column], OTHER))
+            values = (*self.vocabularies[column], OTHER)
+            return nearest(value.zfill(2) if value.zfill(2) in values else value, values)  # 7 means 07
         pairs = ", ".join(f"'{pair}'" for pair in self.vocabularies[column]) or "none"
         return f"; a pair is written before>after, the ones with a value of their own are {pairs}, any other is 'other'"
 
@@ -294,6 +299,8 @@ class FeaturePlan:
             data["peers"] = [peers.to_dict() for peers in self.peers]
         if self.wide:
             data["wide"] = {name: list(values) for name, values in self.wide.items()}
+        if self.further_measures is not None:
+            data["further_measures"] = list(self.further_measures)
         return data
 
     @classmethod
@@ -317,6 +324,7 @@ class FeaturePlan:
                 custom=tuple(data.get("custom", ())),
                 peers=tuple(PeerTable.from_dict(peers) for peers in data.get("peers", ())),
                 wide={name: tuple(values) for name, values in data.get("wide", {}).items()},
+                further_measures=tuple(data["further_measures"]) if "further_measures" in data else None,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"this is not a feature plan: {error!r}. Train the model again.") from error

@@ -82,9 +82,7 @@ def overdue(
             "promises: [delivered]"
         )
     first, stop = (int(block.starts[customer]) for customer in customers)
-    touchpoint = block.categories["touchpoint"]
-    keeps = np.array([*(name in keeping for name in touchpoint.vocabulary), False])[touchpoint.codes[first:stop]]
-    promise = block.measures[PROMISE][first:stop] if PROMISE in block.measures else np.full(stop - first, np.nan)
+    keeps, promise = _promises(block, keeping, first, stop)
     time = block.time[first:stop]
     known = time if block.known is None else np.maximum(time, block.known[first:stop])
     begin, end = (int(row_starts[customer]) for customer in customers)
@@ -94,6 +92,41 @@ def overdue(
         cutoffs[begin:end], time, known, *_matters(block, first, stop), keeps, promise, found,
     )  # fmt: skip
     return found
+
+
+def behind_overdue(plan: FeaturePlan, block: EventBlock, past: Bool, cutoff: int, column: str) -> Bool:
+    """Tell which events of a customer made the promises that are overdue; as `cxml.features.rfm.behind_rfm`.
+
+    Of ``days_overdue`` they are only those of the promise that is overdue for longest.
+
+    Examples
+    --------
+    >>> from cxml.features.annotations import AnnotationSettings
+    >>> from cxml.features.plan import FeaturePlan
+    >>> from cxml.journeys.block import Coded
+    >>> block = EventBlock(np.array([7]), np.array([0, 2]), np.array([0, 9 * DAY_US]), None,
+    ...                    {"touchpoint": Coded(np.array([1, 0], np.int32), ("delivered", "order"))},
+    ...                    {"promise": np.array([3.0, np.nan])})
+    >>> plan = FeaturePlan((), {}, annotations=AnnotationSettings(promises=("delivered",)))
+    >>> behind_overdue(plan, block, np.array([True, False]), 5 * DAY_US, "overdue_promises")
+    array([ True, False])
+    """
+    keeping = () if plan.annotations is None else plan.annotations.promises
+    keeps, promise = _promises(block, keeping, 0, block.n_events)
+    told = np.flatnonzero(past & (keeps | ~np.isnan(promise)))
+    matters, _ = _matters(block, 0, block.n_events)
+    latest = np.zeros(block.n_events, bool)
+    latest[list(dict(zip(matters[told].tolist(), told.tolist(), strict=True)).values())] = True
+    passed = (cutoff - block.time) / DAY_US - promise
+    late = latest & ~keeps & (passed > 0.0)
+    return late & (passed == passed[late].max()) if column == "days_overdue" and late.any() else late
+
+
+def _promises(block: EventBlock, keeping: tuple[str, ...], first: int, stop: int) -> tuple[Bool, Float64]:
+    """Tell which of some events keep promises, and how far ahead each promises something: days, or NaN."""
+    touchpoint = block.categories["touchpoint"]
+    keeps = np.array([*(name in keeping for name in touchpoint.vocabulary), False])[touchpoint.codes[first:stop]]
+    return keeps, block.measures[PROMISE][first:stop] if PROMISE in block.measures else np.full(stop - first, np.nan)
 
 
 def _matters(block: EventBlock, first: int, stop: int) -> tuple[Int32, int]:

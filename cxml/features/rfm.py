@@ -34,6 +34,8 @@ RFM = {
     "rfm_monetary_quintile": "Fifth of the customers of training by monetary value: 5 is the highest, 1 the lowest.",
     "lifecycle": "Where the customer stands by their rhythm: 1 new, 2 active, 3 returned, 4 slowing, 5 lapsed.",
 }
+#: Those of `RFM` that look back so many days.
+OF_DAYS = ("rfm_frequency", "rfm_monetary", "rfm_frequency_quintile", "rfm_monetary_quintile")
 #: Those of `RFM` that need a value, and those for which something is learned, with its name.
 OF_VALUE = ("rfm_monetary", "rfm_monetary_quintile")
 LEARNED = {
@@ -112,6 +114,51 @@ def rfm(plan: FeaturePlan, block: EventBlock, customers: tuple[int, int], row_st
             raise ConfigError(f"feature '{name}' needs what fit_rfm learns; train the model again")
     told = _tell(block, settings.activity, customers, row_starts, cutoffs)
     return np.column_stack([told[:, :3], *_quintiles(told, settings.rfm), _lifecycle(told, settings.rfm)])
+
+
+def behind_rfm(plan: FeaturePlan, block: EventBlock, past: Bool, cutoff: int, column: str) -> Bool:
+    """Tell which events of a customer a column of `RFM` comes from.
+
+    Parameters
+    ----------
+    plan : FeaturePlan
+        Its annotation settings name the activity (none: all events).
+    block : EventBlock
+        The events of one customer.
+    past : bool array of shape (n_events,)
+        What happened and was known before the cutoff.
+    cutoff : int
+        UTC microseconds.
+    column : str
+        One of `RFM`.
+
+    Returns
+    -------
+    bool array of shape (n_events,)
+        Of recency the latest activity, of frequency the activities of its window, of monetary value the events in it
+        that have one, of a quintile those of what it is a fifth of, of the stage of life all activities.
+
+    Examples
+    --------
+    >>> from cxml.features.plan import FeaturePlan
+    >>> from cxml.journeys.block import Coded
+    >>> block = EventBlock(np.array([7]), np.array([0, 3]), np.array([0, 400, 500]) * DAY_US, None,
+    ...                    {"touchpoint": Coded(np.zeros(3, np.int32), ("order",))})
+    >>> behind_rfm(FeaturePlan((), {}), block, np.ones(3, bool), 600 * DAY_US, "rfm_frequency")
+    array([False,  True,  True])
+    """
+    activity = () if plan.annotations is None else plan.annotations.activity
+    touchpoint = block.categories["touchpoint"]
+    active: Bool = past & _is_activity(touchpoint.vocabulary, activity)[touchpoint.codes]
+    recent: Bool = past & (cutoff - block.time <= DAYS * DAY_US)
+    base = column.removesuffix("_quintile")
+    if base == "rfm_monetary":
+        return recent & ~np.isnan(block.measures.get("value", np.full(block.n_events, np.nan)))
+    if base == "rfm_frequency":
+        return active & recent
+    if base == "rfm_recency" and active.any():
+        active &= block.time == block.time[active].max()
+    return active
 
 
 def fit_rfm(blocks: Iterable[EventBlock], until: int, activity: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
@@ -201,7 +248,7 @@ def _tell(
     """Tell of each customer at each cutoff what `_look` finds."""
     first, stop = (int(block.starts[customer]) for customer in customers)
     touchpoint = block.categories["touchpoint"]
-    counts = np.array([*(not activity or name in activity for name in touchpoint.vocabulary), not activity])
+    counts = _is_activity(touchpoint.vocabulary, activity)
     value = block.measures["value"][first:stop] if "value" in block.measures else np.full(stop - first, np.nan)
     time = block.time[first:stop]
     known = time if block.known is None else np.maximum(time, block.known[first:stop])
@@ -212,6 +259,11 @@ def _tell(
         cutoffs[begin:end], time, known, counts[touchpoint.codes[first:stop]], value, told,
     )  # fmt: skip
     return told
+
+
+def _is_activity(touchpoints: Iterable[str], activity: tuple[str, ...]) -> Bool:
+    """Tell which touchpoints are activity, and behind them whether an unknown one is."""
+    return np.array([*(not activity or name in activity for name in touchpoints), not activity])
 
 
 def _compiled(function: _F) -> _F:

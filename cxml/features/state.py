@@ -34,6 +34,7 @@ _MOMENTS = {
     "timestamp": ("time", "timestamp"), "available_at": ("available_at", "known"), "promised": ("promised",),
 }  # fmt: skip
 _READ_HERE = {"sequence", *(name for names in _MOMENTS.values() for name in names)}
+_MOMENT = "give UTC microseconds, a datetime with a zone, or a text with one, such as 2024-01-31T12:00:00Z"
 #: Stands in a record for the time, which is read here.
 _SOME_TIME = "1970-01-01T00:00:00Z"
 
@@ -116,9 +117,10 @@ class CustomerState:
         Parameters
         ----------
         event : mapping of str to object
-            Canonical columns: ``time`` (or ``timestamp``; UTC microseconds, or a datetime with a zone), ``touchpoint``,
-            and whatever else there is: categories, measures, ``sequence``, when the event became known as
-            ``available_at`` (or ``known``), and the moment promised as ``promised``. What is missing or None is null.
+            Canonical columns: ``time`` (or ``timestamp``; UTC microseconds, or a moment with a zone: a datetime, or a
+            text such as ``2024-01-31T12:00:00Z``), ``touchpoint``, and whatever else there is: categories, measures,
+            ``sequence``, when the event became known as ``available_at`` (or ``known``), and the moment promised as
+            ``promised``. What is missing or None is null.
 
         Raises
         ------
@@ -189,6 +191,11 @@ class CustomerState:
 
     def _read(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Read an event: moments and sequence as whole numbers, and of the rest what is not null."""
+        if not isinstance(event, Mapping):
+            raise DataError(
+                f"event: {str(event)[:60]!r} is no mapping; write {{'timestamp': ..., 'touchpoint': ...}}, one for "
+                "each event"
+            )
         unknown = event.keys() - self._known_names
         if unknown:
             name = min(unknown, key=str)
@@ -196,7 +203,7 @@ class CustomerState:
         row: dict[str, Any] = {name: _moment(event, names) for name, names in _MOMENTS.items()}
         if not FIRST_US <= row["timestamp"] < LAST_US:
             what = "is missing" if row["timestamp"] == MISSING else f"{row['timestamp']} is outside 1900 to 2200"
-            raise DataError(f"event: time {what}; give UTC microseconds, or a datetime with a zone")
+            raise DataError(f"event: time {what}; {_MOMENT}")
         row["sequence"] = _whole("sequence", event.get("sequence"))
         promised = row.pop("promised")
         if promised != MISSING:
@@ -314,11 +321,22 @@ def _moment(event: Mapping[str, Any], names: tuple[str, ...]) -> int:
     if len(given) > 1:
         raise DataError(f"event: {' and '.join(given)} are two names of one column; give one of them")
     name, value = given[0], event[given[0]]
+    if isinstance(value, str):
+        value = _moment_of(value)
     if isinstance(value, dt.datetime) and value.tzinfo is not None:
         return parse_instant(value)
     if isinstance(value, dt.datetime | str | float):
-        raise DataError(f"event: {name} is {value!r}; give UTC microseconds, or a datetime with a zone")
+        raise DataError(f"event: {name} is {value!r}; {_MOMENT}")
     return _whole(name, value)
+
+
+def _moment_of(text: str) -> dt.datetime | str:
+    """Read a moment that is written with its zone; give any other text back."""
+    try:
+        moment = dt.datetime.fromisoformat(text.strip())
+    except ValueError:
+        return text
+    return text if moment.tzinfo is None else moment
 
 
 def _whole(name: str, value: Any) -> int:

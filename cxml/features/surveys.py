@@ -75,11 +75,7 @@ def survey_response(
             "file: satisfaction.asked and satisfaction.touchpoint"
         )
     first, stop = (int(block.starts[customer]) for customer in customers)
-    touchpoint = block.categories["touchpoint"]
-    asks, answers = (
-        np.array([*(name in names for name in touchpoint.vocabulary), False])[touchpoint.codes[first:stop]]
-        for names in (settings.asked, settings.surveys)
-    )
+    asks, answers = (_are(block, names, first, stop) for names in (settings.asked, settings.surveys))
     time = block.time[first:stop]
     known = time if block.known is None else np.maximum(time, block.known[first:stop])
     begin, end = (int(row_starts[customer]) for customer in customers)
@@ -88,6 +84,31 @@ def survey_response(
         block.starts[customers[0] : customers[1] + 1] - first, row_starts[customers[0] : customers[1] + 1] - begin,
         cutoffs[begin:end], time, known, asks, answers, found[:, 0],
     )  # fmt: skip
+    return found
+
+
+def behind_surveys(plan: FeaturePlan, block: EventBlock, past: Bool, cutoff: int, column: str) -> Bool:  # noqa: ARG001
+    """Tell by which events a customer was asked, and by which they answered; as `cxml.features.rfm.behind_rfm`.
+
+    Examples
+    --------
+    >>> from cxml.features.annotations import AnnotationSettings
+    >>> from cxml.features.plan import FeaturePlan
+    >>> from cxml.journeys.block import Coded
+    >>> block = EventBlock(np.array([7]), np.array([0, 3]), np.array([1, 2, 3]), None,
+    ...                    {"touchpoint": Coded(np.array([2, 1, 0], np.int32), ("answer", "call", "sent"))})
+    >>> plan = FeaturePlan((), {}, annotations=AnnotationSettings(asked=("sent",), surveys=("answer",)))
+    >>> behind_surveys(plan, block, np.ones(3, bool), 4, "survey_response_rate")
+    array([ True, False,  True])
+    """
+    names = () if plan.annotations is None else (*plan.annotations.asked, *plan.annotations.surveys)
+    return past & _are(block, names, 0, block.n_events)
+
+
+def _are(block: EventBlock, touchpoints: tuple[str, ...], first: int, stop: int) -> Bool:
+    """Tell which of some events are one of some touchpoints."""
+    coded = block.categories["touchpoint"]
+    found: Bool = np.array([*(name in touchpoints for name in coded.vocabulary), False])[coded.codes[first:stop]]
     return found
 
 

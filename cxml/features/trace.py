@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxml.errors import ConfigError
-from cxml.features.custom import read_column
+from cxml.features.custom import OWN, read_column
 from cxml.features.derive import HALF_LIVES
 from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
@@ -60,9 +60,11 @@ def trace(
 
     They are those that the statistic looks at: selected, in its window or windows, known before the cutoff, and
     carrying the measure where it needs one. Of a smallest, largest, first, latest or n-th latest value, and of the days
-    since something, they are only the ones that give the value, several where several give the same one. A user
-    feature may look at everything known before the cutoff. A value that is an annotation is that of the event that
-    carries it, whatever other events it was told from. Behind a rate among peers is what made the customer one of them.
+    since something, they are only the ones that give the value, several where several give the same one. Behind what
+    is overdue are the events that made the promises, behind a rate of answers those of being asked and of answering,
+    behind recency, frequency and the stage of a customer's life the activity. A user feature may look at everything
+    known before the cutoff. A value that is an annotation is that of the event that carries it, whatever other events
+    it was told from. Behind a rate among peers is what made the customer one of them.
 
     Parameters
     ----------
@@ -177,6 +179,8 @@ def _events_behind(plan: FeaturePlan, journey: _Journey, column: str) -> NDArray
     aggregate = next((one for one in plan.aggregates if one.name == column), None)
     if aggregate is not None:
         return _events_of(journey, aggregate)
+    if column in OWN:
+        return np.flatnonzero(OWN[column].behind(plan, journey.block, journey.past, journey.cutoff, column))
     if column in plan.custom:
         return np.flatnonzero(journey.past)
     held = [text is not None for text in journey.texts(column.removeprefix("last__"))]

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from cxml import __version__
 from cxml.config import ChurnConfig, SatisfactionConfig
 from cxml.errors import DataError
+from cxml.features.modules import code_key
 from cxml.journeys.block import EventBlock, known_before, slice_block
+from cxml.journeys.digest import add_column, add_customers
 from cxml.journeys.log import JourneyLog, Whole, map_ahead
 from cxml.models.store import SavedModel
 from cxml.progress import SILENT, Progress
 from cxml.scoring.answer import score_rows
 from cxml.scoring.output import write_tables
-from cxml.scoring.parts import PartFolder, add_column
+from cxml.scoring.parts import PartFolder
 from cxml.scoring.shards import Shard, in_shard, partitions_of
 from cxml.snapshots.make import log_timeline
 from cxml.snapshots.surveys import survey_rows
@@ -67,19 +69,18 @@ class Question:
     shard: Shard | None = None
 
     def key(self, log: JourneyLog) -> str:
-        """Tell it from other questions, 12 hexadecimal digits: all that a score depends on beside the events."""
+        """Tell it from other questions, 12 hexadecimal digits: all that a score depends on beside the events.
+
+        The text of the user features that the model names is part of it; see `cxml.features.modules.code_key`.
+        """
         digest = hashlib.sha256(repr((__version__, self.model.version, self.reasons, log.config.activity)).encode())
         cutoff = self.cutoff if isinstance(self.cutoff, int) else self.cutoff.model_dump_json()
         digest.update(repr((cutoff, None if self.churn is None else self.churn.model_dump_json())).encode())
         if self.leavers is not None:
             add_column(digest, self.leavers[0])
             add_column(digest, self.leavers[1])
-        if log.customers is not None:
-            add_column(digest, log.customers.customers)
-            add_column(digest, log.customers.valid_from)
-            for name, coded in log.customers.attributes.items():
-                digest.update(repr((name, coded.vocabulary)).encode())
-                add_column(digest, coded.codes)
+        add_customers(digest, log.customers)
+        digest.update(code_key(self.model.plan.custom).encode())
         return digest.hexdigest()[:12]
 
     def nobody(self, log: JourneyLog) -> DataError:

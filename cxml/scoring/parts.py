@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import glob
-import hashlib
 import os
 import re
 import shutil
@@ -18,13 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from cxml.errors import ConfigError
 from cxml.files import write_aside
+from cxml.journeys.digest import block_digest
 
 if TYPE_CHECKING:
     import pyarrow
@@ -178,49 +175,3 @@ def _remove_abandoned(target: Path) -> None:
             lock = _locked(folder, target)
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
-
-
-def block_digest(block: EventBlock) -> str:
-    """SHA-256 of the content of a block, 64 hexadecimal digits.
-
-    Parameters
-    ----------
-    block : EventBlock
-
-    Returns
-    -------
-    str
-    """
-    digest = hashlib.sha256(b"cxml block 1")
-    for column in (block.customers, block.starts, block.time):
-        add_column(digest, column)
-    if block.known is not None:
-        digest.update(b"known")
-        add_column(digest, block.known)
-    for name, coded in sorted(block.categories.items()):
-        digest.update(repr((name, coded.vocabulary)).encode())
-        add_column(digest, coded.codes)
-    for name, values in sorted(block.measures.items()):
-        digest.update(name.encode())
-        add_column(digest, values)
-    return digest.hexdigest()
-
-
-def add_column(digest: Any, values: NDArray[Any]) -> None:
-    """Add an array to a digest: its kind, its length, its content; texts without a loop over them.
-
-    Parameters
-    ----------
-    digest : hashlib object
-    values : array of shape (n,)
-        Of numbers or of texts.
-    """
-    digest.update(f"\n{values.dtype.str} {len(values)}\n".encode())
-    if values.dtype == object:
-        import pyarrow as pa
-
-        texts = pa.array(values, pa.large_string())
-        for buffer in texts.buffers()[1:]:
-            digest.update(buffer)
-    else:
-        digest.update(np.ascontiguousarray(values).view(np.uint8).data)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxml.errors import ConfigError, DataError
+from cxml.journeys.digest import add_column
 from cxml.journeys.shuffle import N_PARTS, parts_of_integers, parts_of_texts
-from cxml.scoring.parts import add_column
 
 if TYPE_CHECKING:
     import pyarrow

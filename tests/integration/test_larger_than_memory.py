@@ -1,5 +1,6 @@
 """A log larger than the memory it may take gives the same features and scores, and its export goes on where it was."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -97,6 +98,8 @@ def test_parts_of_another_question_are_not_taken_for_ours(shop: Path, tmp_path: 
     assert key != export._key(log, short, [log.last], 8)
     assert key != export._key(opened(shop, "project").read(), short, [log.last], 9)  # one block, not many
     assert key == export._key(opened(shop, "small").read(), short, [log.last], 9)
+    assert log.customers is not None
+    assert key != export._key(replace(log, customers=None), short, [log.last], 9)
 
 
 @pytest.mark.parametrize("name", ["project", "small"])

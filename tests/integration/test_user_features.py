@@ -1,5 +1,6 @@
 """Features of the user's own, from a file that the project names: every command runs it, and no model does."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from test_commands import assert_refused, journeys, project, run
 
 import cxml as package
 from cxml.errors import ConfigError
-from cxml.features import custom, modules
+from cxml.features import custom, export, modules
 from cxml.models.store import load_model
 from cxml.project import Project
+from cxml.scoring import batch
 
 MINE = """
 from cxml.features.custom import feature
@@ -155,6 +157,162 @@ def test_a_file_is_run_once_and_again_where_it_has_changed(tmp_path):
     (tmp_path / "my_features.py").write_text(MINE.replace("len(events) else None", "False else 7"))
     frame = Project.from_file(file).features(["2023-12-01"])
     assert np.isclose(frame["events_by_night"], 7.0).all()
+
+
+def test_a_file_that_is_imported_and_named_too_is_one_file(monkeypatch, tmp_path):
+    file = shop(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_features", raising=False)
+    imported = importlib.import_module("my_features")
+    first = Project.from_file(file).features(["2023-12-01"])
+    assert custom.registered("events_by_night").function is not imported.events_by_night
+    importlib.reload(imported)
+    assert custom.registered("events_by_night").function is imported.events_by_night
+    assert modules.comes_from(imported.events_by_night, modules.read_modules(Project.from_file(file).config))
+    pd.testing.assert_frame_equal(Project.from_file(file).features(["2023-12-01"]), first)
+    monkeypatch.delitem(sys.modules, "my_features")
+
+
+def test_a_changed_file_takes_the_place_of_what_it_registered_before(tmp_path):
+    file = shop(tmp_path)
+    Project.from_file(file).features(["2023-12-01"])
+    renamed = MINE.replace("def events_by_night", "def by_night").replace("(hours < 6).mean()", "7")
+    (tmp_path / "my_features.py").write_text(renamed)
+    assert Project.from_file(file).features(["2023-12-01"])["events_by_night"].eq(7.0).all()
+    other = MINE.replace('"events_by_night"', '"by_night"')
+    modules.run_modules([(str(tmp_path / "my_features.py"), other)])
+    assert custom.user_features() == ("by_night",)
+    with pytest.raises(ConfigError, match="ZeroDivisionError"):
+        modules.run_modules([(str(tmp_path / "my_features.py"), other + "\n1 / 0\n")])
+    assert custom.user_features() == ()  # nothing of a file that failed, and it is run again
+    modules.run_modules([(str(tmp_path / "my_features.py"), other)])
+    assert custom.user_features() == ("by_night",)
+
+
+def test_another_file_may_not_take_a_name(tmp_path):
+    modules.run_modules([(str(tmp_path / "a.py"), MINE)])
+    with pytest.raises(ConfigError, match=r"'events_by_night' is already registered, as cxml_user_a_"):
+        modules.run_modules([(str(tmp_path / "b.py"), MINE)])
+
+
+def test_the_mend_that_is_told_of_a_missing_function_works(monkeypatch, tmp_path):
+    file = shop(tmp_path)
+    opened = Project.from_file(file)
+    with pytest.raises(ConfigError, match=r"cxml\.features\.modules\.load_modules\(project\.config\)"):
+        custom.registered("events_by_night")
+    modules.load_modules(opened.config)
+    assert custom.registered("events_by_night").sentence.startswith("Share of events")
+
+
+def test_a_key_tells_code_from_other_code(monkeypatch, tmp_path):
+    source, plan = str(tmp_path / "mine.py"), ["events_by_night", "lifecycle"]
+    modules.run_modules([(source, MINE)])
+    key = modules.code_key(plan)
+    assert modules.code_key(plan) == key != modules.code_key(["lifecycle"]) == ""
+    modules.run_modules([(source, MINE.replace("< 6", "< 7"))])
+    assert modules.code_key(plan) != key
+    forgetting(monkeypatch)
+    modules.run_modules([(source, MINE)])
+    assert modules.code_key(plan) == key
+    forgetting(monkeypatch)
+    custom.register_feature("events_by_night", lambda *_: 1, "One.")  # of no file: nobody can tell
+    assert modules.code_key(plan) != modules.code_key(plan)
+
+
+def small(folder: Path, code: str = MINE) -> Path:
+    """A project whose journeys are held on disk, in many parts."""
+    file = shop(folder, code)
+    file.write_text(file.read_text().replace("timezone: UTC", "timezone: UTC, memory_limit: 60kB"))
+    return file
+
+
+def breaking_off(monkeypatch, place, name, after):
+    """Let a function be called so often, and then break off."""
+    called, function = [], getattr(place, name)
+
+    def breaks(*args, **named):
+        if len(called) == after:
+            raise KeyboardInterrupt
+        called.append(1)
+        return function(*args, **named)
+
+    monkeypatch.setattr(place, name, breaks)
+
+
+ALWAYS_7 = MINE.replace("(hours < 6).mean()", "7")
+
+
+def test_features_that_go_on_after_the_file_has_changed_are_all_of_the_new_one(monkeypatch, tmp_path):
+    file, out = small(tmp_path), tmp_path / "f.parquet"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        breaking_off(patch, export, "_frame_of", 10)
+        Project.from_file(file).write_features(["2023-12-01"], out)
+    assert len([*tmp_path.glob("f.parquet.*.parts/*.parquet")]) == 10
+    (tmp_path / "my_features.py").write_text(ALWAYS_7)
+    Project.from_file(file).write_features(["2023-12-01"], out)
+    assert pd.read_parquet(out)["events_by_night"].eq(7.0).all()
+
+
+def test_features_that_go_on_after_a_value_has_changed_are_all_of_the_new_one(monkeypatch, tmp_path):
+    code = MINE.replace("(hours < 6).mean()", "sum(events['score'])")
+    file, out = small(tmp_path, code), tmp_path / "f.parquet"
+    rows = pd.read_csv(tmp_path / "events.csv").assign(score=1)
+    rows.to_csv(tmp_path / "events.csv", index=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        breaking_off(patch, export, "_frame_of", 10)
+        Project.from_file(file).write_features(["2023-12-01"], out)
+    changed = rows.assign(score=rows["score"].mask(rows["customer_id"] % 100 == 0, 2))
+    changed.to_csv(tmp_path / "events.csv", index=False)
+    made = []
+    frame_of = export._frame_of
+    monkeypatch.setattr(export, "_frame_of", lambda *args: made.append(1) or frame_of(*args))
+    Project.from_file(file).write_features(["2023-12-01"], out)
+    n_resumed = len(made)
+    Project.from_file(file).write_features(["2023-12-01"], tmp_path / "fresh.parquet")
+    assert n_resumed < len(made) - n_resumed  # some parts were taken over
+    assert out.read_bytes() == (tmp_path / "fresh.parquet").read_bytes()
+    assert pd.read_parquet(out).query("customer_id == 100")["events_by_night"].gt(30).all()
+
+
+def test_scores_that_go_on_after_the_file_has_changed_are_all_of_the_new_one(monkeypatch, tmp_path):
+    file, model, out = small(tmp_path), tmp_path / "model", tmp_path / "s.parquet"
+    (tmp_path / "my_features.py").write_text(MINE.replace("(hours < 6).mean()", "float(len(events))"))
+    Project.from_file(file).train(out=model, track=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        breaking_off(patch, batch, "score_block", 10)
+        Project.from_file(file).score(model, cutoff="2024-01-01", out=out, threads=1)
+    assert [*tmp_path.glob("s.parquet.*.parts/*.parquet")]
+    (tmp_path / "my_features.py").write_text(ALWAYS_7)
+    Project.from_file(file).score(model, cutoff="2024-01-01", out=out)
+    Project.from_file(file).score(model, cutoff="2024-01-01", out=tmp_path / "t.parquet")
+    assert out.read_bytes() == (tmp_path / "t.parquet").read_bytes()
+
+
+def test_a_journey_without_the_key_of_a_measure_scores_as_in_the_batch(tmp_path):
+    code = MINE.replace("(hours < 6).mean()", "float(len(events['length'][~(events['length'] > 0)]))")
+    file, model = shop(tmp_path, code), tmp_path / "model"
+    file.write_text(file.read_text().replace("timezone: UTC", "timezone: UTC, measures: [length]"))
+    rows = pd.read_csv(tmp_path / "events.csv").assign(length=None)
+    rows.loc[rows["customer_id"] > 3, "length"] = 5.0
+    rows.to_csv(tmp_path / "events.csv", index=False)
+    opened = Project.from_file(file)
+    opened.train(out=model, track=False)
+    batch_scores = opened.score(model, cutoff="2024-01-01").table.to_pylist()
+    scorer = package.load(model)
+    found = next(row for row in batch_scores if row["customer_id"] <= 3)
+    mine = rows[rows["customer_id"] == found["customer_id"]]
+    events = mine[["timestamp", "touchpoint"]].to_dict("records")
+    for answer in (scorer.score(events, "2024-01-01"), scorer.customer(0, events).score("2024-01-01")):
+        assert {name: answer[name] for name in answer if name != "cutoff"}.items() <= found.items()
+    (tmp_path / "my_features.py").write_text(code.replace("'length'", "'lenght'"))
+    modules.load_modules(opened.config)
+    for ask in (
+        lambda: opened.score(model, cutoff="2024-01-01"),
+        lambda: scorer.score(events, "2024-01-01"),
+        lambda: scorer.customer(0, events).score("2024-01-01"),
+    ):
+        with pytest.raises(ConfigError, match=r"events\['lenght'\]: the journeys have no such column; did you mean"):
+            ask()
 
 
 def test_two_files_of_one_name_do_not_hide_each_other(tmp_path):

@@ -13,6 +13,7 @@ from reference_annotations import (
     Step,
     block_of_steps,
     reference_annotation,
+    reference_behind,
     reference_overdue,
     us,
 )
@@ -24,6 +25,7 @@ from cxml.features.kernel import ALWAYS
 from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
 from cxml.features.promises import OVERDUE
+from cxml.features.trace import trace
 from cxml.journeys.block import slice_block
 
 MINUTE_US = DAY_US // 1440
@@ -292,6 +294,18 @@ def test_what_is_overdue_equals_the_naive_reference(people, at):
     found = fill_matrix(plan, block_of_all(people), row_starts, np.array(at * len(people), np.int64))
     expected = [reference_overdue(steps, cutoff, SETTINGS) for steps in people for cutoff in at]
     np.testing.assert_array_equal(found, np.array(expected, np.float32))
+
+
+@few_examples
+@given(people, moments)
+@example([[Step(0, promise=1.0, case_id="1"), Step(DAY_US, promise=1.0), Step(DAY_US, promise=1.0)]], 9 * DAY_US)
+def test_a_trace_of_what_is_overdue_lists_the_events_that_promised_it(people, cutoff):
+    plan = FeaturePlan((), {}, custom=tuple(OVERDUE), annotations=SETTINGS)
+    for steps in people:
+        for name in OVERDUE:
+            traced = trace(plan, block_of_all([steps]), cutoff, name)
+            assert list(traced.events) == reference_behind(name, steps, cutoff, SETTINGS), name
+            assert len(traced.events) == traced.value or name != "overdue_promises"
 
 
 def test_every_annotation_has_a_reference():

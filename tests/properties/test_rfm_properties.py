@@ -9,6 +9,7 @@ from reference_annotations import (
     DAY_US,
     Step,
     block_of_steps,
+    reference_behind,
     reference_response_rate,
     reference_rfm,
     reference_rhythm,
@@ -20,6 +21,7 @@ from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
 from cxml.features.rfm import RFM, fit_rfm
 from cxml.features.surveys import SURVEYS
+from cxml.features.trace import trace
 
 SETTINGS = AnnotationSettings(
     activity=("order", "play"), asked=("sent",), surveys=("answer",),
@@ -70,6 +72,21 @@ def test_recency_frequency_money_and_stage_equal_the_naive_reference(people, at,
 def test_the_rate_of_answers_equals_the_naive_reference(people, at):
     expected = exactly([[reference_response_rate(steps, cutoff, SETTINGS)] for steps in people for cutoff in at])
     assert same_bits(filled(people, at, SETTINGS, SURVEYS), expected).all()
+
+
+@few_examples
+@given(steps, moments, st.sampled_from([SETTINGS, EVERYTHING_COUNTS]))
+@example([Step(0, "order"), Step(0, "play"), Step(365 * DAY_US, "call", value=0.1)], 365 * DAY_US, SETTINGS)
+@example([Step(0, "order"), Step(0, "play"), Step(365 * DAY_US, "call", value=0.1)], 366 * DAY_US, SETTINGS)
+def test_a_trace_lists_the_events_behind_each_column(steps, cutoff, chosen):
+    names = (*RFM, *SURVEYS)
+    plan = FeaturePlan((), {}, custom=names, annotations=chosen)
+    for column, name in enumerate(names):
+        traced = trace(plan, block_of_steps({7: steps}), cutoff, name)
+        assert list(traced.events) == reference_behind(name, steps, cutoff, chosen), name
+        if name not in ("rfm_frequency_quintile", "rfm_monetary_quintile"):  # missing for whoever was never active
+            alone = filled([[steps[i] for i in traced.events]], [cutoff], chosen, names)[0, column]
+            assert same_bits(alone, np.float32(traced.value)), name
 
 
 @few_examples

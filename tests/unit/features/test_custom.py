@@ -9,10 +9,12 @@ from reference_features import DAY_US, Event, block_of, same_bits
 from cxml.errors import ConfigError, DataError
 from cxml.features import custom
 from cxml.features.custom import CustomerEvents, feature, register_feature
+from cxml.features.frame import JourneyFeatures
 from cxml.features.leakage import check_leakage
 from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import Aggregate
+from cxml.features.state import CustomerState
 from cxml.journeys.block import Coded, EventBlock
 from cxml.journeys.read import read_journeys
 
@@ -129,7 +131,8 @@ def test_a_function_that_writes_fails(column):
     ("given", "value"),
     [
         (None, np.nan), (float("nan"), np.nan), (-np.float64("nan"), np.nan), (2, 2), (True, 1), (np.True_, 1),
-        (np.int8(3), 3), (np.float32(0.1), np.float32(0.1)), (0.1, np.float32(0.1)), (1e300, np.inf), (-0.0, -0.0),
+        (np.int8(3), 3), (np.float32(0.1), np.float32(0.1)), (0.1, np.float32(0.1)), (3.4028235e38, 3.4028235e38),
+        (-0.0, -0.0),
     ],
 )  # fmt: skip
 def test_numbers_and_nothing_are_taken(given, value):
@@ -141,6 +144,12 @@ def test_numbers_and_nothing_are_taken(given, value):
 @pytest.mark.parametrize("given", ["7", np.array([1.0]), np.array(1.0), [1.0], 1j, 10**400, pd.NaT])
 def test_anything_else_is_refused(given):
     with pytest.raises(ConfigError, match=r"'mine' of customer 1 at 1970-01-02: (TypeError: it gave|OverflowError)"):
+        fill(lambda *_: given, {1: journey()}, [DAY_US])
+
+
+@pytest.mark.parametrize("given", [np.inf, -np.inf, 1e300, -3.4028236e38, np.float32("inf")])
+def test_what_float32_cannot_hold_is_refused(given):
+    with pytest.raises(ConfigError, match=r"'mine' of customer 1 at 1970-01-02: ValueError: it gave .*float32 cannot"):
         fill(lambda *_: given, {1: journey()}, [DAY_US])
 
 
@@ -164,6 +173,88 @@ def test_columns_that_the_journeys_lack_are_missing_throughout():
     assert np.isnan(kept["length"]).all()
     assert kept["stage"].tolist() == [None, "support"]
     assert kept["timestamp"].tolist() == [0, DAY_US]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("customer_id", "is not there: a function sees the events of one customer"),
+        ("available_at", "is not there: the events are those that were known"),
+        ("sequence", "is not there: the events are in their order"),
+        ("promised", "promise'], in days"),
+    ],
+)
+def test_canonical_columns_that_a_function_does_not_see_are_refused(name, says):
+    with pytest.raises(ConfigError, match=rf"'mine' of customer 1 at 1970-01-10: events\['{name}'\].*{says}"):
+        fill(lambda events, _: len(events[name]), {1: journey(2)}, [9 * DAY_US])
+
+
+SHOP = {
+    "customer_id": [1, 1, 2],
+    "timestamp": pd.to_datetime(["2024-01-02", "2024-01-05", "2024-01-07"], utc=True),
+    "touchpoint": ["call", "play", "call"],
+    "length": [3.0, 4.0, None],
+    "level": ["gold", "gold", None],
+}
+
+
+def fitted(function, **options):
+    """A log with a measure and an attribute, which only the function looks at, and features fitted to it."""
+    register_feature("mine", function, "Mine.")
+    log = read_journeys(pd.DataFrame(SHOP), measures=["length"], attributes=["level"], **options)
+    return log, JourneyFeatures(["mine"]).fit(log)
+
+
+def everywhere(log, features, customer):
+    """The value of the batch, of a customer kept warm from the log, and of one kept warm from events alone."""
+    cutoff = "2024-02-01"
+    asked = pd.DataFrame({"customer_id": [customer], "cutoff": pd.to_datetime([cutoff], utc=True)})
+    plan = FeaturePlan.from_dict(json.loads(json.dumps(features.plan_.to_dict())))
+    cold = CustomerState(plan, customer_id=customer, measures=["length"], attributes=["level"])
+    for event in pd.DataFrame(SHOP).query(f"customer_id == {customer}").to_dict("records"):
+        cold.update({**event, "timestamp": event["timestamp"].to_pydatetime()})
+    yield lambda: features.transform(log, asked)["mine"].item()
+    yield lambda: features.state(customer_id=customer, log=log).vector(cutoff)[0].item()
+    yield lambda: cold.vector(cutoff)[0].item()
+
+
+def test_measures_attributes_and_stages_are_there_wherever_features_are_computed():
+    def look(events, cutoff):
+        gold = sum(text == "gold" for text in events["level"])
+        staged = sum(text == "support" for text in events["stage"])
+        return 100 * staged + 10 * gold + np.isnan(events["length"]).sum() + len(events["value"]) / 2
+
+    log, features = fitted(look, stages={"support": ["call"]})
+    assert [ask() for ask in everywhere(log, features, 1)] == [121.0] * 3
+    assert [ask() for ask in everywhere(log, features, 2)] == [101.5] * 3  # who has neither length nor level
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("lenght", "did you mean 'length'"),
+        ("tochpoint", "did you mean 'touchpoint'"),
+        ("session", "no such column"),
+        ("stage", "no such column"),
+        ("available_at", "is not there"),
+    ],
+)
+def test_a_name_that_the_journeys_cannot_have_is_refused_alike_wherever_features_are_computed(name, says):
+    log, features = fitted(lambda events, _: len(events[name]))
+    for customer in (1, 2):
+        told = []
+        for ask in everywhere(log, features, customer):
+            with pytest.raises(ConfigError, match=says) as caught:
+                ask()
+            told.append(str(caught.value))
+        assert len(set(told)) == 1
+
+
+def test_a_plan_tells_the_measures_only_where_a_function_may_look_at_them():
+    log, features = fitted(lambda *_: 1)
+    assert features.plan_.to_dict()["further_measures"] == ["length"]
+    assert "further_measures" not in JourneyFeatures(["count__all__30d"]).fit(log).plan_.to_dict()
+    assert "further_measures" not in JourneyFeatures(families=["rfm"]).fit(log).plan_.to_dict()
 
 
 def test_an_event_is_no_column():

@@ -124,6 +124,20 @@ def test_where_no_outcome_is_known_there_are_no_such_columns(log):
         assert plan.annotations is None
 
 
+def test_columns_of_peers_count_where_there_may_be_only_so_many(log):
+    scores = {"score": churned()}
+    every = plan_of(log, "basic", "peers", outcomes={"churn": churned()} | scores, scale=(0, 1), max_columns=None)
+    n = len(every.columns)
+    assert len(every.peers) == 2
+    kept = plan_of(log, "basic", "peers", outcomes={"churn": churned()} | scores, scale=(0, 1), max_columns=n)
+    assert kept == every
+    fewer = plan_of(log, "basic", "peers", outcomes={"churn": churned()} | scores, scale=(0, 1), max_columns=n - 1)
+    assert len(fewer.columns) < n
+    assert fewer.peers == every.peers
+    gone = [name for name in every.columns if name not in fewer.columns]
+    assert gone and all("touchpoint=" in name for name in gone)
+
+
 def test_the_order_of_columns_is_aggregates_then_peers_then_categories(log):
     plan = plan_of(log, "peers", "likeness", "basic")
     assert plan.columns[-3:] == ["peer_churn__level", "last__level", "last__nickname"]

@@ -28,6 +28,13 @@ def test_a_state_may_begin_with_nothing_or_with_events(log: JourneyLog) -> None:
     assert features.state([{"timestamp": CUTOFF, "touchpoint": "call"}]).n_events == 1
     with pytest.raises(ConfigError, match="say whose events"):
         features.state(log=log)
+    frame = pd.DataFrame({"customer_id": 7, "timestamp": [CUTOFF], "touchpoint": "call"})
+    assert features.state(frame.to_dict("records")).n_events == 1
+    for wrong in (frame, frame.to_dict("records")[0], "call", 7):
+        with pytest.raises(ConfigError, match=r"state: events are a list of mappings.*to_dict\('records'\)"):
+            features.state(wrong)
+    with pytest.raises(DataError, match="event: 'call' is no mapping"):
+        features.state(["call"])
 
 
 def test_a_trace_names_the_events_behind_a_value(log: JourneyLog) -> None:  # noqa: F811

@@ -150,7 +150,7 @@ def test_a_warm_customer_and_a_trace_say_the_same():
         cutoff = DAYS + pd.Timedelta(days=day)
         np.testing.assert_array_equal(state.vector(cutoff), features.matrix(log, at(day, "ann"))[0])
     traced = features.trace(log, "ann", DAYS + pd.Timedelta(days=5), "overdue_promises")
-    assert (traced.value, len(traced.events)) == (1.0, 2)
+    assert (traced.value, len(traced.events)) == (1.0, 1)
 
 
 def test_nothing_that_comes_later_changes_them():

@@ -110,6 +110,7 @@ def test_an_event_known_late_counts_once_it_is_known():
     [
         DAY_US, np.int64(DAY_US), dt.datetime(1970, 1, 2, tzinfo=dt.UTC), pd.Timestamp("1970-01-02T01:00+01:00"),
         dt.datetime(1970, 1, 1, 22, tzinfo=dt.timezone(-dt.timedelta(hours=2))),
+        "1970-01-02T00:00:00Z", " 1970-01-02T01:00:00+01:00",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["time", "timestamp"])
@@ -131,7 +132,9 @@ def test_what_is_missing_is_null_however_it_is_written(missing):
         ({"touchpoint": "call"}, "time is missing"),
         (call(pd.NaT), "time is missing"),
         (call(dt.datetime(2024, 1, 1)), "a datetime with a zone"),
-        (call("2024-01-01T00:00:00Z"), "a datetime with a zone"),
+        (call("2024-01-01T00:00:00"), "a text with one, such as"),
+        (call("tomorrow"), "a datetime with a zone"),
+        ("timestamp", "'timestamp' is no mapping; write"),
         (call(5.0), "a datetime with a zone"),
         (call(True), "time is no whole number"),
         (call(np.datetime64("2024-01-01")), "time is no whole number"),

@@ -62,7 +62,7 @@ def test_each_setting_changes_what_it_should(setting, column, usual, changed):
     assert values(read_journeys(EVENTS, **WORDS), [column]) == [usual]
     log = read_journeys(EVENTS, **WORDS, **setting)
     if changed is None:
-        with pytest.raises(ConfigError, match="'escalation' needs the setting 'self_service'"):
+        with pytest.raises(ConfigError, match=r"sum__escalation__90d' looks at .* journeys\.self_service"):
             values(log, [column])
         return
     assert values(log, [column]) == [changed]
@@ -211,8 +211,79 @@ def test_a_cap_that_no_value_can_make_room_for_is_refused():
         JourneyFeatures(max_columns=3).fit(LOG)
     config = "{name: a, churn: {kind: inactivity}, journeys: {sources: [a.csv]}, features: {max_columns: %s}}"
     assert JourneyFeatures.from_config(parse_config(config % 3)).max_columns == 3
-    with pytest.raises(ConfigError, match=r"features\.max_columns"):
-        parse_config(config % 0)
+    assert JourneyFeatures.from_config(parse_config(config % "null")).max_columns is None
+    for wrong in (0, "many", "true"):
+        with pytest.raises(ConfigError, match=r"features\.max_columns"):
+            parse_config(config % wrong)
+
+
+# ---------------------------------------------------------------- columns in a project file
+
+
+def test_a_project_names_columns_or_writes_them_in_parts():
+    text = "{name: a, churn: {kind: inactivity}, journeys: {sources: [a.csv]}, features: {families: [], columns: %s}}"
+    parts = "[count__all__30d, {statistic: count, what: touchpoint=a__b, window: 7d}, {statistic: tenure_days}]"
+    names = ["count__all__30d", "count__touchpoint=a__b__7d", "tenure_days"]
+    config = parse_config(text % parts)
+    assert config.features.columns == names
+    assert parse_config(to_yaml(config)).features.columns == names
+    assert [a.name for a in JourneyFeatures.from_config(config).columns] == names
+    for wrong, said in [
+        ("[{statistc: count}]", "'statistc': 'count'.* is no column; write a name or .statistic: count"),
+        ("[{what: all, window: 7d}]", "is no column; write a name or"),
+        ("[{statistic: count, what: all, window: 7}]", "statistic, what and window are texts"),
+        ("[7]", "columns.0"),
+    ]:
+        with pytest.raises(ConfigError, match=said):
+            parse_config(text % wrong)
+
+
+# ---------------------------------------------------------------- what fit refuses, lest transform has to
+
+
+@pytest.mark.parametrize(
+    ("column", "key"),
+    [
+        ("count__first_contact_resolved>0__30d", "journeys.contacts"),
+        ("count__contact=yes__30d", "journeys.contacts"),
+        ("mean__response__30d", "journeys.interventions"),
+        ("p_alive__active=yes", "journeys.activity"),
+        ("count__asked=yes__30d", "satisfaction.asked"),
+        ("mean__reaction__90d", "satisfaction.touchpoint"),
+        ("count__score_band=passive__30d", "satisfaction.kind"),
+    ],
+)
+def test_a_column_of_words_that_nobody_explained_is_refused_by_fit(column, key):
+    with pytest.raises(ConfigError, match=rf"feature '{column}' looks at .* in the project file: {key} \(in Python"):
+        JourneyFeatures([column]).fit(read_journeys(EVENTS))
+
+
+def test_a_column_that_nothing_in_the_log_tells_is_refused_by_fit():
+    with pytest.raises(ConfigError, match=r"'mean__handle_ratio__30d' looks at .*, and the log has no duration"):
+        JourneyFeatures(["mean__handle_ratio__30d"]).fit(LOG)
+    once = read_journeys(rows((0, "visit")))
+    with pytest.raises(ConfigError, match=r"'count__transition=other__30d' looks at .*, and the log has no event"):
+        JourneyFeatures(["count__transition=other__30d"]).fit(once)
+
+
+def test_what_the_log_says_itself_needs_no_explanation():
+    log = read_journeys(EVENTS.assign(reaction=1.0), measures=["reaction"])
+    assert values(log, ["sum__reaction__90d"]) == [len(EVENTS)]
+
+
+def test_an_hour_is_offered_with_its_nought():
+    with pytest.raises(ConfigError, match="hour has no value '7'; did you mean '07'"):
+        JourneyFeatures(["count__hour=7__30d"]).fit(LOG)
+
+
+def test_self_service_in_channels_that_do_not_occur_is_told():
+    words = WORDS | {"self_service": ["kiosk"]}
+    features = JourneyFeatures(families=["service"]).fit(read_journeys(EVENTS, **words))
+    assert "of contacts after self-service (journeys.self_service names no channel that occurs)" in features.notes_[0]
+    assert not any("escalation" in name for name in features.plan_.columns)
+    for words in (WORDS, WORDS | {"self_service": ["web", "kiosk"]}):  # web is rare, and has no columns of its own
+        rare = JourneyFeatures(families=["service"], max_values=1).fit(read_journeys(EVENTS, **words))
+        assert any("escalation" in name for name in rare.plan_.columns)
 
 
 # ---------------------------------------------------------------- trace, in the order one likes
@@ -275,6 +346,8 @@ def test_the_fifths_of_the_customers_of_training_are_fifths(orders):
     assert plan == JourneyFeatures(families=["rfm"]).fit(orders.upto(CUTOFF), until=CUTOFF).plan_
     catalogue = features.catalogue(orders).set_index("column")
     assert catalogue.loc["lifecycle", "sentence"].startswith("Where the customer stands")
+    of_year = {"rfm_frequency", "rfm_monetary", "rfm_frequency_quintile", "rfm_monetary_quintile"}
+    assert catalogue.loc[list(RFM), "window"].to_dict() == {name: "365d" if name in of_year else "" for name in RFM}
 
 
 def test_columns_of_rfm_may_be_named_and_only_their_own_part_is_learned(orders):
