@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from cxml.errors import ConfigError
+from cxml.features.at_cutoff import EVERY, among, compiled, part_of
 from cxml.journeys.block import EventBlock
 from cxml.journeys.schema import PROMISE
 from cxml.times import DAY_US
@@ -17,7 +16,6 @@ from cxml.times import DAY_US
 if TYPE_CHECKING:
     from cxml.features.plan import FeaturePlan
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 Int64 = NDArray[np.int64]
 Int32 = NDArray[np.int32]
 Float64 = NDArray[np.float64]
@@ -81,16 +79,9 @@ def overdue(
             f"{' and '.join(OVERDUE)} need to know by what a promise is kept; name it in journeys.promises, such as "
             "promises: [delivered]"
         )
-    first, stop = (int(block.starts[customer]) for customer in customers)
-    keeps, promise = _promises(block, keeping, first, stop)
-    time = block.time[first:stop]
-    known = time if block.known is None else np.maximum(time, block.known[first:stop])
-    begin, end = (int(row_starts[customer]) for customer in customers)
-    found = np.empty((end - begin, len(OVERDUE)), np.float64)
-    _find_overdue(
-        block.starts[customers[0] : customers[1] + 1] - first, row_starts[customers[0] : customers[1] + 1] - begin,
-        cutoffs[begin:end], time, known, *_matters(block, first, stop), keeps, promise, found,
-    )  # fmt: skip
+    part, events = part_of(block, customers, row_starts, cutoffs)
+    found = np.empty((len(part.cutoffs), len(OVERDUE)), np.float64)
+    _find_overdue(*part, *_matters(block, events), among(block, keeping, events), _promised(block, events), found)
     return found
 
 
@@ -112,9 +103,9 @@ def behind_overdue(plan: FeaturePlan, block: EventBlock, past: Bool, cutoff: int
     array([ True, False])
     """
     keeping = () if plan.annotations is None else plan.annotations.promises
-    keeps, promise = _promises(block, keeping, 0, block.n_events)
+    keeps, promise = among(block, keeping), _promised(block)
     told = np.flatnonzero(past & (keeps | ~np.isnan(promise)))
-    matters, _ = _matters(block, 0, block.n_events)
+    matters, _ = _matters(block)
     latest = np.zeros(block.n_events, bool)
     latest[list(dict(zip(matters[told].tolist(), told.tolist(), strict=True)).values())] = True
     passed = (cutoff - block.time) / DAY_US - promise
@@ -122,27 +113,21 @@ def behind_overdue(plan: FeaturePlan, block: EventBlock, past: Bool, cutoff: int
     return late & (passed == passed[late].max()) if column == "days_overdue" and late.any() else late
 
 
-def _promises(block: EventBlock, keeping: tuple[str, ...], first: int, stop: int) -> tuple[Bool, Float64]:
-    """Tell which of some events keep promises, and how far ahead each promises something: days, or NaN."""
-    touchpoint = block.categories["touchpoint"]
-    keeps = np.array([*(name in keeping for name in touchpoint.vocabulary), False])[touchpoint.codes[first:stop]]
-    return keeps, block.measures[PROMISE][first:stop] if PROMISE in block.measures else np.full(stop - first, np.nan)
+def _promised(block: EventBlock, events: slice = EVERY) -> Float64:
+    """Tell how far ahead each of some events promises something: days, or NaN."""
+    return block.measures[PROMISE][events] if PROMISE in block.measures else np.full(len(block.time[events]), np.nan)
 
 
-def _matters(block: EventBlock, first: int, stop: int) -> tuple[Int32, int]:
+def _matters(block: EventBlock, events: slice = EVERY) -> tuple[Int32, int]:
     """Give each case of some events a number, those without one a number too, and say how many there are."""
     coded = block.categories.get("case_id")
     if coded is None:
-        return np.zeros(stop - first, np.int32), 1
-    used, numbers = np.unique(coded.codes[first:stop], return_inverse=True)
+        return np.zeros(len(block.time[events]), np.int32), 1
+    used, numbers = np.unique(coded.codes[events], return_inverse=True)
     return numbers.astype(np.int32), len(used)
 
 
-def _compiled(function: _F) -> _F:
-    return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-
-
-@_compiled
+@compiled
 def _find_overdue(
     starts: Int64,
     row_starts: Int64,

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from cxml.errors import ConfigError
 from cxml.features.annotations import AnnotationSettings
+from cxml.features.at_cutoff import EVERY, among, compiled, part_of
 from cxml.journeys.block import EventBlock
 from cxml.times import DAY_US
 
 if TYPE_CHECKING:
     from cxml.features.plan import FeaturePlan
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -148,12 +147,11 @@ def behind_rfm(plan: FeaturePlan, block: EventBlock, past: Bool, cutoff: int, co
     array([False,  True,  True])
     """
     activity = () if plan.annotations is None else plan.annotations.activity
-    touchpoint = block.categories["touchpoint"]
-    active: Bool = past & _is_activity(touchpoint.vocabulary, activity)[touchpoint.codes]
+    active: Bool = past & _active(block, activity)
     recent: Bool = past & (cutoff - block.time <= DAYS * DAY_US)
     base = column.removesuffix("_quintile")
     if base == "rfm_monetary":
-        return recent & ~np.isnan(block.measures.get("value", np.full(block.n_events, np.nan)))
+        return recent & ~np.isnan(_values(block))
     if base == "rfm_frequency":
         return active & recent
     if base == "rfm_recency" and active.any():
@@ -246,31 +244,21 @@ def _tell(
     block: EventBlock, activity: tuple[str, ...], customers: tuple[int, int], row_starts: Int64, cutoffs: Int64
 ) -> Float64:
     """Tell of each customer at each cutoff what `_look` finds."""
-    first, stop = (int(block.starts[customer]) for customer in customers)
-    touchpoint = block.categories["touchpoint"]
-    counts = _is_activity(touchpoint.vocabulary, activity)
-    value = block.measures["value"][first:stop] if "value" in block.measures else np.full(stop - first, np.nan)
-    time = block.time[first:stop]
-    known = time if block.known is None else np.maximum(time, block.known[first:stop])
-    begin, end = (int(row_starts[customer]) for customer in customers)
-    told = np.empty((end - begin, _N_TOLD), np.float64)
-    _look(
-        block.starts[customers[0] : customers[1] + 1] - first, row_starts[customers[0] : customers[1] + 1] - begin,
-        cutoffs[begin:end], time, known, counts[touchpoint.codes[first:stop]], value, told,
-    )  # fmt: skip
+    part, events = part_of(block, customers, row_starts, cutoffs)
+    told = np.empty((len(part.cutoffs), _N_TOLD), np.float64)
+    _look(*part, _active(block, activity, events), _values(block, events), told)
     return told
 
 
-def _is_activity(touchpoints: Iterable[str], activity: tuple[str, ...]) -> Bool:
-    """Tell which touchpoints are activity, and behind them whether an unknown one is."""
-    return np.array([*(not activity or name in activity for name in touchpoints), not activity])
+def _active(block: EventBlock, activity: tuple[str, ...], events: slice = EVERY) -> Bool:
+    return among(block, activity, events) if activity else np.ones(len(block.time[events]), bool)
 
 
-def _compiled(function: _F) -> _F:
-    return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+def _values(block: EventBlock, events: slice = EVERY) -> Float64:
+    return block.measures["value"][events] if "value" in block.measures else np.full(len(block.time[events]), np.nan)
 
 
-@_compiled
+@compiled
 def _look(
     starts: Int64,
     row_starts: Int64,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from cxml.errors import ConfigError
+from cxml.features.at_cutoff import among, compiled, part_of
 from cxml.journeys.block import EventBlock
 
 if TYPE_CHECKING:
     from cxml.features.plan import FeaturePlan
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -74,16 +72,10 @@ def survey_response(
             f"{' and '.join(SURVEYS)} need to know how customers are asked and how they answer; name it in the project "
             "file: satisfaction.asked and satisfaction.touchpoint"
         )
-    first, stop = (int(block.starts[customer]) for customer in customers)
-    asks, answers = (_are(block, names, first, stop) for names in (settings.asked, settings.surveys))
-    time = block.time[first:stop]
-    known = time if block.known is None else np.maximum(time, block.known[first:stop])
-    begin, end = (int(row_starts[customer]) for customer in customers)
-    found = np.empty((end - begin, len(SURVEYS)), np.float64)
-    _count(
-        block.starts[customers[0] : customers[1] + 1] - first, row_starts[customers[0] : customers[1] + 1] - begin,
-        cutoffs[begin:end], time, known, asks, answers, found[:, 0],
-    )  # fmt: skip
+    part, events = part_of(block, customers, row_starts, cutoffs)
+    asks, answers = (among(block, names, events) for names in (settings.asked, settings.surveys))
+    found = np.empty((len(part.cutoffs), len(SURVEYS)), np.float64)
+    _count(*part, asks, answers, found[:, 0])
     return found
 
 
@@ -102,21 +94,10 @@ def behind_surveys(plan: FeaturePlan, block: EventBlock, past: Bool, cutoff: int
     array([ True, False,  True])
     """
     names = () if plan.annotations is None else (*plan.annotations.asked, *plan.annotations.surveys)
-    return past & _are(block, names, 0, block.n_events)
+    return past & among(block, names)
 
 
-def _are(block: EventBlock, touchpoints: tuple[str, ...], first: int, stop: int) -> Bool:
-    """Tell which of some events are one of some touchpoints."""
-    coded = block.categories["touchpoint"]
-    found: Bool = np.array([*(name in touchpoints for name in coded.vocabulary), False])[coded.codes[first:stop]]
-    return found
-
-
-def _compiled(function: _F) -> _F:
-    return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-
-
-@_compiled
+@compiled
 def _count(
     starts: Int64,
     row_starts: Int64,
