@@ -80,7 +80,7 @@ def fit_cxml(task: dict[str, Any], _budget: float) -> tuple[Any, Any]:
         task["X_train"], task["y_train"], eval_set=later, calibration_set=later,
         categorical_feature=task["categorical"].tolist(),
     )  # fmt: skip
-    task["rounds_run"] = len(model.boosting_.eval_losses_)
+    task["rounds_run"], task["leaves"] = size(model)
 
     def predict(matrix: Any) -> Any:
         if task["target"] == "churn":
@@ -101,6 +101,20 @@ def our_model(task: dict[str, Any]) -> Any:
     return SatisfactionModel(tuple(task["scale"].tolist()), n_jobs=task["threads"])
 
 
+def size(model: Any) -> tuple[int, int]:
+    """Count the trees that were grown, those after the best round too, and the leaves that each may have."""
+    from cxml.models.corrections import all_trees
+
+    boosting = model.boosting_
+    if getattr(model, "corrections", None) is None or len(boosting.eval_losses_) > 1:
+        return len(boosting.eval_losses_), boosting.num_leaves
+    growth = all_trees(boosting._lightgbm_parameters(1), ROUNDS, boosting.early_stopping_rounds)
+    grown = sum(
+        min(own.n_trees + growth.patience, ROUNDS) for own in boosting.predictor_.corrections if own is not None
+    )
+    return 1 + grown, growth.parameters["num_leaves"]
+
+
 def beside_one_binary(task: dict[str, Any]) -> float:
     """Processor seconds of cxml over those of one LightGBM binary of equal size."""
     import lightgbm
@@ -111,7 +125,7 @@ def beside_one_binary(task: dict[str, Any]) -> float:
         else:
             middle = np.median(task["y_train"])
             y, later = (task[f"y_{part}"] >= middle for part in ("train", "calibration"))
-        parameters = lgbm_parameters(task, len(y)) | {"n_estimators": task["rounds_run"]}
+        parameters = lgbm_parameters(task, len(y)) | {"n_estimators": task["rounds_run"], "num_leaves": task["leaves"]}
         lightgbm.LGBMClassifier(**parameters).fit(
             task["X_train"], y, eval_X=task["X_calibration"], eval_y=later, eval_metric="binary_logloss",
             categorical_feature=task["categorical"].tolist(),

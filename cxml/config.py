@@ -454,8 +454,10 @@ class ChurnConfig(_Part):
     calibrate_by: str | None = Field(
         None, description="attribute whose segments are calibrated apart, as far as the data bear it"
     )
-    corrections: Literal["auto", True, False] = Field(
-        "auto", description="small trees for each horizon alone; auto: where they clearly pay on later customers"
+    corrections: Literal["auto", True, False, "apart"] = Field(
+        "auto",
+        description="small trees for each horizon alone; auto: where they clearly pay on later customers; apart: all "
+        "trees are of one horizon, as auto does where the horizons have too little in common",
     )
     parameters: ParametersConfig | None = Field(None, description="of the trees; what is not named stays as it is")
     profit: ProfitConfig | None = Field(

@@ -13,7 +13,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from cxml.errors import ConfigError, DataError
-from cxml.models.cumulative import CumulativeLinkBoosting, parameters_of
+from cxml.models.corrections import QUICK
+from cxml.models.cumulative import CumulativeLinkBoosting, parameters_of, seed_of
+from cxml.models.frames import Columns
 from cxml.models.outcomes import censoring_weights, check_kind, churn_intervals, churn_known
 from cxml.models.predictor import class_probabilities, interval_hazard, restricted_mean_days
 from cxml.models.why import Leavers, learn_split
@@ -23,6 +25,8 @@ Float64 = NDArray[np.float64]
 Rows = tuple[Any, Any]
 
 FEWEST_OUTCOMES = 30
+#: The trial whether horizons rank customers apart takes a twentieth of the rows, and so many at least.
+ROWS_OF_TRIAL = 3_000
 
 
 class ChurnModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -46,9 +50,11 @@ class ChurnModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
     calibrate_by : str or int, optional
         A column of category codes, by name or position: each segment gets a shift of its own in log odds, shrunk to
         none as far as the data do not bear it; see `fit_segments`.
-    corrections : {"auto", True, False}
-        A few small trees for each horizon alone, grown after the common ones where `fit` is given an ``eval_set``;
-        ``"auto"`` keeps those under which its loss clearly falls. See `cxml.models.corrections`.
+    corrections : {"auto", True, False, "apart"}
+        Trees for each horizon alone, grown where `fit` is given an ``eval_set``: True keeps a few small ones beside the
+        common trees, ``"auto"`` those under which the loss on it clearly falls, ``"apart"`` grows them in place of the
+        common ones. ``"auto"`` does that, too, where a quick trial says that the horizons have too little in common.
+        See `cxml.models.corrections`.
     n_estimators, learning_rate, num_leaves, max_depth, min_child_samples, subsample, colsample_bytree, reg_alpha, \
 reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, n_jobs
         As in `CumulativeLinkBoosting`. A monotone constraint of 1 means: T must not get shorter as the column rises.
@@ -160,19 +166,17 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         horizons = _horizons_days(self.horizons)
         duration, observed = _columns(y)
         demand_outcomes(y, self.kind, self.horizons)
-        boosting = CumulativeLinkBoosting(**parameters_of(self) | {"n_classes": len(horizons) + 1})
-        corrected = bool(self.corrections) and eval_set is not None
-        boosting.fit(
-            X,
-            np.column_stack(churn_intervals(duration, observed, horizons)),
-            eval_set=None if eval_set is None else (eval_set[0], _intervals(eval_set[1], horizons)),
-            sample_weight=sample_weight,
-            categorical_feature=categorical_feature,
-            keep_rows=corrected,
-        )
-        if corrected and eval_set is not None:
-            rows = _known(y, horizons, sample_weight), _known(eval_set[1], horizons)
-            boosting.correct(*rows, always=self.corrections is True)
+        parameters = parameters_of(self) | {
+            "n_classes": len(horizons) + 1, "random_state": seed_of(self.random_state),
+        }  # fmt: skip
+        if eval_set is None or not self.corrections:
+            boosting = _grow(parameters, (X, y), eval_set, horizons, sample_weight, categorical_feature)
+        else:
+            rows = (X, y), eval_set, horizons, sample_weight, categorical_feature
+            apart = self.corrections == "apart" or (self.corrections == "auto" and _part_ways(parameters, *rows))
+            boosting = _grow(parameters | ({"n_estimators": 1} if apart else {}), *rows, keep_rows=True)
+            known = _known(y, horizons, sample_weight), _known(eval_set[1], horizons)
+            boosting.correct(*known, always=self.corrections is True, apart=apart)
         if self.calibrate and calibration_set is not None:
             boosting.calibrate(calibration_set[0], *_known(calibration_set[1], horizons), segments=self.calibrate_by)
         if self.reasons is not None:
@@ -186,8 +190,8 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
 
     def _check(self) -> None:
         check_kind(self.kind)
-        if self.corrections not in ("auto", True, False):
-            raise ConfigError(f"corrections is {self.corrections!r}; write 'auto', True or False")
+        if self.corrections not in ("auto", True, False, "apart"):
+            raise ConfigError(f"corrections is {self.corrections!r}; write 'auto', True, False or 'apart'")
         if self.reasons is not None and (self.kind != "event" or len(set(self.reasons)) < 2):
             raise ConfigError(
                 f"reasons is {self.reasons!r} with kind '{self.kind}'; two reasons or more compete, and only events "
@@ -270,6 +274,41 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
     def _cdf(self, X: Any) -> Float64:
         check_is_fitted(self, "predictor_")
         return self.boosting_.predict_cdf(X)
+
+
+def _grow(
+    parameters: dict[str, Any], train: Rows, later: Rows | None, horizons: Sequence[float], weight: Any,
+    categorical: str | Sequence[str | int], *, keep_rows: bool = False,
+) -> CumulativeLinkBoosting:  # fmt: skip
+    """Grow the common trees."""
+    eval_set = None if later is None else (later[0], _intervals(later[1], horizons))
+    return CumulativeLinkBoosting(**parameters).fit(
+        train[0], _intervals(train[1], horizons), eval_set=eval_set, sample_weight=weight,
+        categorical_feature=categorical, keep_rows=keep_rows,
+    )  # fmt: skip
+
+
+def _part_ways(
+    parameters: dict[str, Any], train: Rows, later: Rows, horizons: Sequence[float], weight: Any,
+    categorical: str | Sequence[str | int],
+) -> bool:  # fmt: skip
+    """Try with small quick trees on some of the rows whether the horizons had better have all trees of their own."""
+    columns = Columns.of(train[0])
+    chosen = _some(len(np.asarray(train[1])), parameters["random_state"])
+    chosen_later = _some(len(np.asarray(later[1])), parameters["random_state"])
+    grown = columns.matrix(train[0])[chosen], np.asarray(train[1], float)[chosen]
+    held_out = columns.matrix(later[0])[chosen_later], np.asarray(later[1], float)[chosen_later]
+    weights = None if weight is None else np.asarray(weight, float)[chosen]
+    tried = _grow(
+        parameters | QUICK, grown, held_out, horizons, weights, columns.categorical(categorical), keep_rows=True
+    )
+    return tried.ranks_apart(_known(grown[1], horizons, weights), _known(held_out[1], horizons))
+
+
+def _some(n: int, random_state: Any) -> NDArray[np.int64]:
+    """Choose rows for a quick trial, in their order."""
+    generator = np.random.default_rng(seed_of(random_state))
+    return np.sort(generator.permutation(n)[: max(ROWS_OF_TRIAL, n // 20)])
 
 
 def _horizons_days(horizons: Sequence[Any]) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from cxml.errors import ConfigError, DataError
 from cxml.models.boosting import Boosted, boost
 from cxml.models.calibration import Calibration, SegmentShifts, fit_curves, fit_segments, segment_codes
-from cxml.models.corrections import Residual, grow_corrections
+from cxml.models.corrections import Residual, all_trees, few_trees, grow_corrections, quick_trees, rank_apart
 from cxml.models.frames import Columns
 from cxml.models.likelihood import Intervals, mean_loss
 from cxml.models.predictor import CumulativePredictor, class_probabilities
@@ -64,8 +64,6 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         Rounds kept.
     eval_losses_ : list of float
         Mean negative log-likelihood on ``eval_set`` after every round; empty without one.
-    feature_importances_ : float64 array of shape (n_features,)
-        Total gain of each column.
     n_features_in_ : int
     feature_names_in_ : object array
         Only after a DataFrame.
@@ -173,7 +171,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         self.best_iteration_ = boosted.best_round
         self.eval_losses_ = boosted.losses
         self.cut_points_ = boosted.cut_points
-        self.feature_importances_ = boosted.gain
+        self._gain = boosted.gain
         self.classes_ = np.arange(len(self.cut_points_) + 1)
         self.predictor_ = CumulativePredictor(
             TreeEnsemble.from_text(self.booster_text_), self.cut_points_, Calibration.identity(len(self.cut_points_))
@@ -184,9 +182,9 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             self.feature_names_in_ = np.array(columns.names, dtype=object)
 
     def correct(
-        self, train: tuple[Any, Any], held_out: tuple[Any, Any], *, always: bool = False
+        self, train: tuple[Any, Any], held_out: tuple[Any, Any], *, always: bool = False, apart: bool = False
     ) -> CumulativeLinkBoosting:
-        """Grow a few trees for each threshold alone, where they pay; see `cxml.models.corrections`.
+        """Grow trees for each threshold alone, a few and where they pay; see `cxml.models.corrections`.
 
         What was calibrated before is to be calibrated again.
 
@@ -197,19 +195,38 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             NaN where unknown; and how much each counts.
         always : bool
             Keep them even where the held-out loss does not clearly fall.
+        apart : bool
+            Not a few but all: trees in place of the common ones, of which `fit` then should have grown one only.
 
         Returns
         -------
         self
         """
-        check_is_fitted(self, "_kept")
-        binned, grown, later = self._kept
+        grown, later, binned = self._kept_residuals(train, held_out)
         del self._kept
-        rows = [self._residual(rows, *known) for rows, known in ((grown, train), (later, held_out))]
         parameters = self._lightgbm_parameters(len(grown.matrix))
-        corrections = grow_corrections(rows[0], rows[1], parameters, binned, always=always)
+        growth = few_trees(parameters)
+        if apart:
+            growth = all_trees(parameters, ROUNDS_STOPPED_EARLY, self.early_stopping_rounds)
+        corrections = grow_corrections(grown, later, growth, binned, always=always or apart)
         self.predictor_ = replace(self.predictor_, corrections=corrections if any(corrections) else ())
         return self
+
+    def ranks_apart(self, train: tuple[Any, Any], held_out: tuple[Any, Any]) -> bool:
+        """Tell whether each threshold had better have all trees of its own.
+
+        Parameters
+        ----------
+        train, held_out : (outcome, weight), arrays of shape (n, K)
+            As for `correct`. The common trees should be `QUICK`, as those that they are compared with are.
+        """
+        grown, later, binned = self._kept_residuals(train, held_out)
+        return rank_apart(grown, later, quick_trees(self._lightgbm_parameters(len(grown.matrix))), binned)
+
+    def _kept_residuals(self, train: tuple[Any, Any], held_out: tuple[Any, Any]) -> tuple[Residual, Residual, Any]:
+        check_is_fitted(self, "_kept")
+        binned, grown, later = self._kept
+        return self._residual(grown, *train), self._residual(later, *held_out), binned
 
     def _residual(self, rows: _Telling, outcome: Any, weight: Any) -> Residual:
         latent = self.predictor_.latent(rows.matrix, _threads(self.n_jobs))
@@ -247,6 +264,18 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             shifts = SegmentShifts(column, fit_segments(log_odds, codes, n_segments, outcome, weight))
         self.predictor_ = replace(self.predictor_, calibration=calibration, segments=shifts)
         return self
+
+    @property
+    def feature_importances_(self) -> Float64:
+        """Total gain of each column, over the common trees and those of the thresholds. Shape (n_features,)."""
+        from lightgbm import Booster
+
+        check_is_fitted(self, "predictor_")
+        total = np.array(self._gain)
+        for own in self.predictor_.corrections:
+            if own is not None:
+                total += Booster(model_str=own.text).feature_importance("gain")
+        return total
 
     def predict_latent(self, X: Any) -> Float64:
         """Return f(x): the larger, the higher the class. Shape (n,)."""
@@ -331,7 +360,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             "min_data_in_leaf": leaf_rows, "bagging_fraction": self.subsample,
             "bagging_freq": int(self.subsample < 1.0), "feature_fraction": self.colsample_bytree,
             "lambda_l1": self.reg_alpha, "lambda_l2": self.reg_lambda, "max_bin": self.max_bin,
-            "seed": _seed(self.random_state), "num_threads": _threads(self.n_jobs) or 0,
+            "seed": seed_of(self.random_state), "num_threads": _threads(self.n_jobs) or 0,
             "deterministic": True, "force_row_wise": True, "feature_pre_filter": False, "metric": "None",
             "objective": "none", "verbosity": -1,
         }  # fmt: skip
@@ -369,7 +398,7 @@ def _demand_variety(outcomes: Intervals) -> None:
         )
 
 
-def _seed(random_state: Any) -> int:
+def seed_of(random_state: Any) -> int:
     if random_state is None:
         return 0
     if isinstance(random_state, int | np.integer):

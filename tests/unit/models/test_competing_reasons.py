@@ -151,7 +151,7 @@ def test_damaged_reasons_are_refused(fitted, key, value):
         ({"reasons": NAMES, "kind": "inactivity"}, 3, ConfigError, "only events have one"),
         ({"reasons": NAMES}, 2, DataError, "needs a third column"),
         ({"reasons": NAMES[:2]}, 3, DataError, "position among the 2 reasons"),
-        ({"corrections": "always"}, 3, ConfigError, "'auto', True or False"),
+        ({"corrections": "always"}, 3, ConfigError, "'auto', True, False or 'apart'"),
     ],
 )
 def test_questions_that_make_no_sense_are_refused(parameters, y, error, message):

@@ -39,6 +39,38 @@ def test_two_rankings_are_learned_where_there_are_two(two_rankings):
     assert len(two_rankings["auto"].predictor_.parts()) == 2
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_horizons_with_little_in_common_get_all_trees_of_their_own(seed, two_rankings):
+    """A few small trees cannot take back what common trees that suit neither horizon have said."""
+    X, _, truth = simulate(4000, 2, one_ranking=False)
+    asked = {name: fit(False, corrections=name, random_state=seed) for name in ("auto", "apart", True)}
+    off = {name: np.abs(model.predict_churn(X) - truth).mean() for name, model in asked.items()}
+    assert [model.boosting_.best_iteration_ == 1 for model in asked.values()] == [True, True, False]
+    assert off["auto"] == off["apart"] < off[True]
+
+
+def test_more_common_trees_than_one_where_one_ranking_does():
+    assert fit(True, corrections="auto").boosting_.best_iteration_ > 10
+
+
+def test_importances_count_the_trees_of_the_horizons(two_rankings):
+    gain = two_rankings["auto"].boosting_.feature_importances_
+    assert gain[2] < 0.2 * gain[:2].min()
+
+
+@pytest.mark.parametrize("corrections", [True, "apart"])
+def test_monotone_constraints_bind_the_trees_of_the_horizons_too(corrections):
+    """The first column hastens leaving; told that it must not, no horizon may say so."""
+    X, y, _ = simulate(4000, 0, one_ranking=False)
+    later = simulate(4000, 1, one_ranking=False)[:2]
+    model = ChurnModel(horizons=("30d", "90d"), corrections=corrections, monotone_constraints=[1, 0, 0], n_jobs=1)
+    model.fit(X, y, eval_set=later, calibration_set=later)
+    assert model.predictor_.corrections
+    rising = np.zeros((50, 3))
+    rising[:, 0] = np.linspace(-3, 3, 50)
+    assert (np.diff(model.predict_churn(rising), axis=0) <= 0).all()
+
+
 def test_they_are_left_out_where_one_ranking_does():
     """Proportional odds hold."""
     rng = np.random.default_rng(3)
