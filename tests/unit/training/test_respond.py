@@ -66,6 +66,17 @@ def test_the_corrected_figures_are_far_nearer_to_the_truth_than_the_answers(foun
     assert abs(mean.dr.value - true_mean) < mean.raw.value - true_mean
 
 
+def test_intervals_reach_as_far_as_hidden_feeling_may_move_the_figure(found, log, config, plan):
+    """On the side away from the raw answers, by the odds of the share; 0 leaves them as chance alone makes them."""
+    by_chance = expected_nps(log, config, plan, window=YEAR, folds=3, hidden=0.0).lines[0]
+    line = found.lines[0]
+    further = (line.hidden["0.1"] - line.figures.dr.value) * 9 * 0.05 / 0.95
+    assert further < 0  # whoever stays silent is the less content
+    assert line.figures.dr.low == pytest.approx(by_chance.figures.dr.low + further, abs=1e-9)
+    assert line.figures.dr.high == by_chance.figures.dr.high
+    assert line.figures.raw == by_chance.figures.raw
+
+
 def test_raw_is_what_a_dashboard_shows(found, world):
     events = world.events
     asked = events.loc[events["touchpoint"] == "survey_sent"]

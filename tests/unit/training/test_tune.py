@@ -11,6 +11,7 @@ from cxml.config import parse_config
 from cxml.errors import ConfigError, DataError
 from cxml.journeys.read import read_journeys
 from cxml.models.churn import ChurnModel
+from cxml.models.satisfaction import SatisfactionModel
 from cxml.progress import Silent
 from cxml.training import tune as module
 from cxml.training.learn import config_digest, train
@@ -186,6 +187,19 @@ def test_trial_0_is_what_training_would_do(log, config):
     assert loss_on(folds[0], written) == found.trials[0].losses[0]
     other = parse_config(PROJECT.replace("30d]}", "30d], parameters: {num_leaves: 2, n_estimators: 3}}"))
     assert loss_on(folds[0], other) != found.trials[0].losses[0]
+
+
+def test_a_search_begins_where_training_stands(log, tmp_path):
+    """The sampler learns from trial 0 as well, so that it must be remembered at the parameters that made it."""
+    tune(log, parse_config(PROJECT + NPS), 1, storage=tmp_path / "trials.db")
+    storage, began = f"sqlite:///{tmp_path / 'trials.db'}", {}
+    for name in optuna.get_all_study_names(storage):
+        target = "satisfaction" if "satisfaction" in name else "churn"
+        began[target] = optuna.load_study(study_name=name, storage=storage).trials[0].params
+    for target, estimator in (("churn", ChurnModel()), ("satisfaction", SatisfactionModel())):
+        stands = estimator.get_params()
+        for name in ("learning_rate", "num_leaves", "subsample", "colsample_bytree", "reg_lambda"):
+            assert began[target][name] == stands[name], (target, name)
 
 
 def test_the_search_finds_the_bottom_of_a_bowl(log, config, judged):
