@@ -1,37 +1,37 @@
 """A scoring service: one model in memory, a journey in, a score out. How to run it stands in README.md."""
 
 import asyncio
-import json
 import os
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import ClientDisconnect
 
 import cxml
 
-MAX_BYTES = int(os.environ.get("CXML_MAX_BYTES", str(1 << 20)))
-MAX_EVENTS = int(os.environ.get("CXML_MAX_EVENTS", "5000"))
-MAX_WAITING = int(os.environ.get("CXML_MAX_WAITING", "32"))  # requests at once; more are turned away
-BODY_SECONDS = float(os.environ.get("CXML_BODY_SECONDS", "10"))
-
+DEFAULTS = {"MAX_BYTES": 1 << 20, "MAX_EVENTS": 5000, "MAX_WAITING": 32, "BODY_SECONDS": 10}
+MAX_BYTES, MAX_EVENTS, MAX_WAITING, BODY_SECONDS = (int(os.environ.get(f"CXML_{k}", v)) for k, v in DEFAULTS.items())
 scorer = cxml.load(os.environ["CXML_MODEL"], warm=True)  # compiled before the first request
-at_work = anyio.CapacityLimiter(os.cpu_count() or 1)
+places, at_work = asyncio.Semaphore(MAX_WAITING), anyio.CapacityLimiter(os.cpu_count() or 1)
 app = FastAPI(title="cxml", docs_url=None, redoc_url=None, openapi_url=None)
 answers = Counter("cxml_answers_total", "Answers of /score", ["code"])
 seconds = Histogram("cxml_score_seconds", "Seconds to score a journey", buckets=[0.0003, 0.001, 0.003, 0.01, 0.1, 1])
-waiting = Gauge("cxml_waiting", "Requests to /score that are being worked on")
-in_flight = 0
 
 
-class RefusedError(Exception):
-    """An answer other than a score."""
+class Question(BaseModel, extra="forbid", strict=True):
+    """What a request may hold."""
+
+    events: Annotated[list[dict[str, Any]], Field(max_length=MAX_EVENTS)]
+    at: str | int | None = None
+    customer: dict[str, Any] | None = None
+    reasons: Annotated[int, Field(ge=0, le=10)] = 3
 
 
-async def read_body(request: Request) -> bytes:
+async def read(request: Request) -> bytes:
     """Read no more than the limit, and not for ever."""
     content = bytearray()
     try:
@@ -39,55 +39,38 @@ async def read_body(request: Request) -> bytes:
             async for chunk in request.stream():
                 content += chunk
                 if len(content) > MAX_BYTES:
-                    raise RefusedError(413, f"a request has at most {MAX_BYTES} bytes")
-    except TimeoutError:
-        raise RefusedError(408, "the request took too long to come") from None
+                    raise HTTPException(413, f"a request has at most {MAX_BYTES} bytes")
+    except (TimeoutError, ClientDisconnect):
+        raise HTTPException(408, f"the request did not come whole within {BODY_SECONDS} seconds") from None
     return bytes(content)
 
 
 def score(body: bytes) -> dict[str, Any]:
     """Check what was asked, and answer it."""
     try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
-        raise RefusedError(400, "the request is no JSON") from None
-    if not isinstance(asked, dict) or not isinstance(asked.get("events"), list):
-        raise RefusedError(422, 'send {"events": [{...}, ...]}, and if you like "at", "customer", "reasons"')
-    unknown = sorted(asked.keys() - {"events", "at", "customer", "reasons"})
-    reasons, customer = asked.get("reasons", 3), asked.get("customer")
-    if unknown or type(reasons) is not int or not 0 <= reasons <= 10 or not isinstance(customer, dict | None):
-        what = f"unknown: {', '.join(unknown)}" if unknown else "'reasons' is 0 to 10, 'customer' an object"
-        raise RefusedError(422, what)
-    if len(asked["events"]) > MAX_EVENTS:
-        raise RefusedError(413, f"a journey has at most {MAX_EVENTS} events here, this one {len(asked['events'])}")
-    try:
+        asked = Question.model_validate_json(body)
         with seconds.time():
-            return scorer.score(asked["events"], asked.get("at"), customer=customer, reasons=reasons)
+            return scorer.score(asked.events, asked.at, customer=asked.customer, reasons=asked.reasons)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        raise HTTPException(422, "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in faults)) from None
     except (cxml.DataError, cxml.ConfigError) as error:
-        raise RefusedError(422, str(error)) from None
+        raise HTTPException(422, str(error)) from None
 
 
 @app.post("/score")
 async def answer(request: Request) -> Response:
     """Score a journey, or turn it away at once where too many are waiting."""
-    global in_flight
-    if in_flight >= MAX_WAITING:
-        answers.labels(503).inc()
-        return JSONResponse({"error": "busy; try again"}, 503, {"Retry-After": "1"})
-    in_flight += 1
-    waiting.set(in_flight)
     try:
-        body = await read_body(request)
-        code, content = 200, await anyio.to_thread.run_sync(score, body, limiter=at_work)
-    except RefusedError as refusal:
-        code, content = refusal.args[0], {"error": refusal.args[1]}
-    except ClientDisconnect:
-        code, content = 499, {"error": "gone"}
-    finally:
-        in_flight -= 1
-        waiting.set(in_flight)
-    answers.labels(code).inc()
-    return JSONResponse(content, code)
+        if places.locked():
+            raise HTTPException(503, "busy; try again", {"Retry-After": "1"})
+        async with places:
+            content = await anyio.to_thread.run_sync(score, await read(request), limiter=at_work)
+    except HTTPException as refusal:
+        answers.labels(refusal.status_code).inc()
+        raise
+    answers.labels(200).inc()
+    return JSONResponse(content)
 
 
 @app.get("/health")
