@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from cxml.errors import ConfigError, DataError
 from cxml.models.corrections import QUICK
-from cxml.models.cumulative import CumulativeLinkBoosting, parameters_of, seed_of
+from cxml.models.cumulative import ROUNDS_STOPPED_EARLY, CumulativeLinkBoosting, parameters_of, seed_of
 from cxml.models.frames import Columns
 from cxml.models.outcomes import censoring_weights, check_kind, churn_intervals, churn_known
 from cxml.models.predictor import class_probabilities, interval_hazard, restricted_mean_days
@@ -176,7 +176,8 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
             apart = self.corrections == "apart" or (self.corrections == "auto" and _part_ways(parameters, *rows))
             boosting = _grow(parameters | ({"n_estimators": 1} if apart else {}), *rows, keep_rows=True)
             known = _known(y, horizons, sample_weight), _known(eval_set[1], horizons)
-            boosting.correct(*known, always=self.corrections is True, apart=apart)
+            most = (self.n_estimators or ROUNDS_STOPPED_EARLY) if apart else 0
+            boosting.correct(*known, always=self.corrections is True, apart=most)
         if self.calibrate and calibration_set is not None:
             boosting.calibrate(calibration_set[0], *_known(calibration_set[1], horizons), segments=self.calibrate_by)
         if self.reasons is not None:

@@ -182,7 +182,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             self.feature_names_in_ = np.array(columns.names, dtype=object)
 
     def correct(
-        self, train: tuple[Any, Any], held_out: tuple[Any, Any], *, always: bool = False, apart: bool = False
+        self, train: tuple[Any, Any], held_out: tuple[Any, Any], *, always: bool = False, apart: int = 0
     ) -> CumulativeLinkBoosting:
         """Grow trees for each threshold alone, a few and where they pay; see `cxml.models.corrections`.
 
@@ -195,8 +195,9 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             NaN where unknown; and how much each counts.
         always : bool
             Keep them even where the held-out loss does not clearly fall.
-        apart : bool
-            Not a few but all: trees in place of the common ones, of which `fit` then should have grown one only.
+        apart : int
+            Not a few but up to so many, and all of them: trees in place of the common ones, of which `fit` then should
+            have grown one only.
 
         Returns
         -------
@@ -205,10 +206,8 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         grown, later, binned = self._kept_residuals(train, held_out)
         del self._kept
         parameters = self._lightgbm_parameters(len(grown.matrix))
-        growth = few_trees(parameters)
-        if apart:
-            growth = all_trees(parameters, ROUNDS_STOPPED_EARLY, self.early_stopping_rounds)
-        corrections = grow_corrections(grown, later, growth, binned, always=always or apart)
+        growth = all_trees(parameters, apart, self.early_stopping_rounds) if apart else few_trees(parameters)
+        corrections = grow_corrections(grown, later, growth, binned, always=always or apart > 0)
         self.predictor_ = replace(self.predictor_, corrections=corrections if any(corrections) else ())
         return self
 

@@ -49,6 +49,11 @@ def test_horizons_with_little_in_common_get_all_trees_of_their_own(seed, two_ran
     assert off["auto"] == off["apart"] < off[True]
 
 
+def test_no_horizon_grows_more_trees_than_it_may():
+    model = fit(False, corrections="apart", n_estimators=7)
+    assert [own.n_trees for own in model.predictor_.corrections] == [7, 7]
+
+
 def test_more_common_trees_than_one_where_one_ranking_does():
     assert fit(True, corrections="auto").boosting_.best_iteration_ > 10
 
