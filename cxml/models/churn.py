@@ -173,7 +173,8 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
             boosting = _grow(parameters, (X, y), eval_set, horizons, sample_weight, categorical_feature)
         else:
             rows = (X, y), eval_set, horizons, sample_weight, categorical_feature
-            apart = self.corrections == "apart" or (self.corrections == "auto" and _part_ways(parameters, *rows))
+            undecided = self.corrections == "auto" and len(horizons) > 1
+            apart = self.corrections == "apart" or (undecided and _part_ways(parameters, *rows))
             boosting = _grow(parameters | ({"n_estimators": 1} if apart else {}), *rows, keep_rows=True)
             known = _known(y, horizons, sample_weight), _known(eval_set[1], horizons)
             most = (self.n_estimators or ROUNDS_STOPPED_EARLY) if apart else 0
