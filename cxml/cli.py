@@ -276,6 +276,17 @@ def train(
             "--strict", help="Fail, and keep the model that was there, where the new one does not beat every baseline."
         ),
     ] = False,
+    engine: EngineOption = "local",
+    master: MasterOption = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --engine spark: a folder or URI that driver and workers share, for what is on its way. Default: "
+            "the folder that the model folder is in.",
+            show_default=False,
+        ),
+    ] = None,
     as_of: AsOfOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -284,8 +295,11 @@ def train(
 
     Example: `cxml train telecom.yaml --out models/telecom`
     """
+    _refuse_options(engine, {}, {"--master": master, "--parts": parts})
     voice = Voice(quiet)
-    result = _open(config, as_of).train(out=out, track=track, tune=tune, strict=strict, progress=voice)
+    result = _open(config, as_of).train(
+        out=out, track=track, tune=tune, strict=strict, engine=engine, master=master, parts=parts, progress=voice
+    )
     if as_json:
         _print_json(result.to_dict())
     else:
@@ -320,6 +334,7 @@ def backtest(
         Path | None,
         typer.Option(metavar="FILE", help="Picture of the metrics by fold: .png, .svg or .pdf.", show_default=False),
     ] = None,
+    track: Annotated[bool, typer.Option("--track/--no-track", help="Record the figures in MLflow.")] = True,
     as_of: AsOfOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -327,14 +342,16 @@ def backtest(
     """Learn and test as if on several days of the past, beside what anyone would do without a model.
 
     Each fold learns everything anew from what was known before it: features, trees, calibration, baselines. The last
-    one is the test of `cxml train`. Nothing is saved but what `--out` and `--plot` name. More: docs/backtest.md.
+    one is the test of `cxml train`. No model is saved. More: docs/backtest.md.
 
     Example: `cxml backtest telecom.yaml --out folds.parquet --plot folds.png`
     """
     voice = Voice(quiet)
     if random_split:
         voice.say("warning: a random split learns from the future of those it tests; its figures are shown to warn")
-    result = _open(config, as_of).backtest(folds=folds, random_split=random_split, out=out, plot=plot, progress=voice)
+    result = _open(config, as_of).backtest(
+        folds=folds, random_split=random_split, out=out, plot=plot, track=track, progress=voice
+    )
     if as_json:
         _print_json(result.to_dict())
         return

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxml.config import BytesField, ProjectConfig, expand, load_config, resolve_path
-from cxml.errors import ConfigError, DataError
+from cxml.errors import ConfigError, DataError, nearest
 from cxml.files import refuse_to_replace, refuse_unknown_ending, write_aside
 from cxml.progress import SILENT, Progress
 from cxml.times import DAY_US, Duration, parse_instant
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from cxml.training.curves import HistoryCurve, LearningCurve
     from cxml.training.learn import Trained
     from cxml.training.nps import NpsReport
+    from cxml.training.studies import Gather
     from cxml.training.tune import Tuned
 
 Int64 = NDArray[np.int64]
@@ -310,6 +312,9 @@ class Project:
         track: bool = True,
         tune: int | None = None,
         strict: bool = False,
+        engine: str = "local",
+        master: str | None = None,
+        parts: str | os.PathLike[str] | None = None,
         progress: Progress = SILENT,
     ) -> TrainResult:
         """Learn, test, save the model folder, and record the run in MLflow.
@@ -326,17 +331,51 @@ class Project:
         strict : bool
             Refuse a model that is no better than one of the baselines on the test: the folder keeps what it held, and
             the run is recorded but not registered. See ``refusal`` of the result.
+        engine : {"local", "spark"}
+            Where snapshots and features are made; the model is the same, see docs/spark.md.
+        master : str, optional
+            With Spark: as in `score_on_spark`.
+        parts : path or URI, optional
+            With Spark: a folder that driver and workers share, for what is on its way between them. Default: the
+            folder that the model folder is in.
         progress : Progress
 
         Returns
         -------
         TrainResult
         """
-        from cxml.models.store import MANIFEST, save_model
-        from cxml.training.learn import train
+        from cxml.models.store import MANIFEST
 
         folder = Path(out) if out is not None else Path("models") / self.config.name
         refuse_to_replace(folder, MANIFEST)  # now, not after an hour of training
+        with self._gatherer(engine, master, parts, folder, tune) as gather:
+            return self._train(folder, track, tune, strict, gather, progress)
+
+    @contextmanager
+    def _gatherer(
+        self, engine: str, master: str | None, parts: str | os.PathLike[str] | None, folder: Path, tune: int | None
+    ) -> Iterator[Gather]:
+        """Give what makes the snapshots of training."""
+        from cxml.training.spark import gatherer, refuse_on_spark
+        from cxml.training.studies import gather_here
+
+        if engine not in ("local", "spark"):
+            raise ConfigError(f"engine: '{engine}' is unknown{nearest(engine, ['local', 'spark'])}")
+        if engine == "local":
+            if master is not None or parts is not None:
+                raise ConfigError("'master' and 'parts' need engine='spark'. Leave them out, or change the engine.")
+            yield gather_here
+            return
+        refuse_on_spark(self.config, tune)
+        with gatherer(master, parts or folder.absolute().parent, self.as_of) as gather:
+            yield gather
+
+    def _train(
+        self, folder: Path, track: bool, tune: int | None, strict: bool, gather: Gather, progress: Progress
+    ) -> TrainResult:
+        from cxml.models.store import save_model
+        from cxml.training.learn import train
+
         log, config, tuned = self.read(progress=progress), self.config, {}
         if tune is not None:
             from cxml.training.tune import tune as search
@@ -346,7 +385,7 @@ class Project:
             tuned = search(log, config, tune, self.leavers(), progress, storage=trials)
             config = with_tuned(config, tuned)
         found = {target: one.to_dict() for target, one in tuned.items()}
-        trained = train(log, config, self.leavers(), progress, tuning=found)
+        trained = train(log, config, self.leavers(), progress, tuning=found, gather=gather)
         refusal = trained.refusal() if strict else None
         run, failure = None, None
         with tempfile.TemporaryDirectory() as elsewhere:
@@ -357,7 +396,7 @@ class Project:
                 try:
                     run = self._track(trained, config, tuned, place, progress, register=refusal is None)
                 except Exception as error:  # the model is safe on disk; losing the record must not lose it
-                    failure = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                    failure = _first_line(error)
         return TrainResult(trained, folder, run, failure, tuned, refusal)
 
     def learning_curves(
@@ -450,6 +489,7 @@ class Project:
         random_split: bool = False,
         out: str | os.PathLike[str] | None = None,
         plot: str | os.PathLike[str] | None = None,
+        track: bool = True,
         progress: Progress = SILENT,
     ) -> Backtest:
         """Learn and test as if on several days of the past; see `cxml.training.backtest.backtest`.
@@ -464,6 +504,9 @@ class Project:
             Parquet or CSV file for every figure; see `Backtest.table`.
         plot : path, optional
             PNG, SVG or PDF file for the deciding metrics by fold.
+        track : bool
+            Record it in MLflow: a run for all folds together, and one below it for each fold. A store that cannot be
+            reached does not cost the figures: it is said, and they are returned.
         progress : Progress
 
         Returns
@@ -483,7 +526,30 @@ class Project:
             write_scores(result.table(), out)
         if plot is not None:
             save_plot(plot, result.plot())
+        if track:
+            try:
+                self._track_backtest(result, log.digest, progress)
+            except Exception as error:  # what was found must not be lost with the record of it
+                progress.say(f"not recorded in MLflow ({_first_line(error)})")
         return result
+
+    def _track_backtest(self, result: Backtest, digest: str, progress: Progress) -> None:
+        from cxml.evaluate.plots import save_plot
+        from cxml.scoring.batch import write_scores
+        from cxml.tracking.record import backtest_record
+        from cxml.tracking.runs import log_findings
+
+        with tempfile.TemporaryDirectory() as folder, progress.step("record in MLflow") as _:
+            files = [Path(folder) / "backtest.csv", Path(folder) / "backtest.png"]
+            write_scores(result.table(), files[0])
+            save_plot(files[1], result.plot())
+            log_findings(
+                uri=self.tracking_uri,
+                experiment=self.config.tracking.experiment or self.config.name,
+                run_name=f"{self.config.name}-backtest",
+                artifacts=files,
+                **backtest_record(result, self.config, digest),
+            )
 
     @property
     def tracking_uri(self) -> str:
@@ -618,7 +684,7 @@ class Project:
             raise ConfigError(f"--table is for a database; --out '{out}' is a folder. Leave one of them out.")
         destination = None if out is None else Destination(folder) if folder is not None else Destination.of(out, table)
         moment, why = self._moment_before_reading() if cutoff is None else (_instant(cutoff, "--cutoff"), "as asked")
-        refuse_unsent(self._model(model).plan, self.config)
+        refuse_unsent(self._model(model).plan.custom, self.config)
         with open_spark(master) as spark:
             scored = score_spark(
                 spark, self.model_folder(model), self.config, moment, folder, events=events, reasons=reasons,
@@ -956,6 +1022,11 @@ def _with_memory_limit(config: ProjectConfig, limit: str | int) -> ProjectConfig
 def _write_json(content: Any, path: Path) -> None:
     with write_aside(path) as aside:
         aside.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+def _first_line(error: Exception) -> str:
+    """Say what went wrong, in one line."""
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 def _whole_days(value: Any, option: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 T = TypeVar("T")
+Column = NDArray[Any] | Coded
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,9 @@ class Events(Protocol):
     def loose(self, part: int, columns: Collection[str]) -> EventBlock:
         """Give the same events with some columns, as if they were one customer's, in no order."""
 
+    def columns(self) -> Iterator[tuple[str, Column]]:
+        """Give the columns of all events, one after the other, each whole and in total order."""
+
     def whole(self) -> EventBlock:
         """Give all events as one block."""
 
@@ -149,6 +153,10 @@ class Whole:
     def loose(self, part: int, columns: Collection[str]) -> EventBlock:
         """Give the block."""
         return self.block(part, columns)
+
+    def columns(self) -> Iterator[tuple[str, Column]]:
+        """Give the columns of the block."""
+        yield from columns_of(self.all)
 
     def whole(self) -> EventBlock:
         """Give the block."""
@@ -243,7 +251,7 @@ class JourneyLog:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the content, 64 hexadecimal digits; does not depend on how rows were ordered or spread."""
-        return _digest(self.block)
+        return _digest(self.events.columns())
 
     @property
     def first(self) -> int:
@@ -436,27 +444,36 @@ def _occurring(coded: Coded, keep: NDArray[np.bool_]) -> Coded:
     return Coded(new[codes], vocabulary)
 
 
-def _digest(block: EventBlock) -> str:
-    digest = hashlib.sha256(b"cxml journeys 1")
-
-    def add(name: str, values: NDArray[Any]) -> None:
-        digest.update(f"\n{name} {values.dtype.str} {len(values)}\n".encode())
-        digest.update(np.ascontiguousarray(values).view(np.uint8).data)
-
-    if block.customers.dtype == object:
-        _add_texts(digest, "customers", block.customers.tolist())
-    else:
-        add("customers", block.customers)
-    add("starts", block.starts)
-    add("time", block.time)
+def columns_of(block: EventBlock) -> Iterator[tuple[str, Column]]:
+    """Give all that a block holds by name, in a fixed order."""
+    yield "customers", block.customers
+    yield "starts", block.starts
+    yield "time", block.time
     if block.known is not None:
-        add("known", block.known)
-    for name, coded in sorted(block.categories.items()):
-        _add_texts(digest, name, coded.vocabulary)
-        add(name, coded.codes)
-    for name, values in sorted(block.measures.items()):
-        add(name, np.where(np.isnan(values), np.nan, values))  # a NaN has many bit patterns
+        yield "known", block.known
+    yield from sorted(block.categories.items())
+    yield from sorted(block.measures.items())
+
+
+def _digest(columns: Iterable[tuple[str, Column]]) -> str:
+    digest = hashlib.sha256(b"cxml journeys 1")
+    for name, values in columns:
+        numbers = values
+        if isinstance(values, Coded):
+            _add_texts(digest, name, values.vocabulary)
+            numbers = values.codes
+        elif values.dtype == object:
+            _add_texts(digest, name, values.tolist())
+            continue
+        _add_numbers(digest, name, np.asarray(numbers))
     return digest.hexdigest()
+
+
+def _add_numbers(digest: Any, name: str, values: NDArray[Any]) -> None:
+    if values.dtype.kind == "f":
+        values = np.where(np.isnan(values), np.nan, values)  # a NaN has many bit patterns
+    digest.update(f"\n{name} {values.dtype.str} {len(values)}\n".encode())
+    digest.update(np.ascontiguousarray(values).view(np.uint8).data)
 
 
 def _add_texts(digest: Any, name: str, texts: Any) -> None:

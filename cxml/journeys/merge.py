@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cxml.config import JourneysConfig
 from cxml.journeys.block import Coded, EventBlock, Int32, Int64
-from cxml.journeys.log import Facts, Whole, known_or_none
+from cxml.journeys.log import Column, Facts, Whole, columns_of, known_or_none
 from cxml.journeys.schema import TEXT_COLUMNS, tie_order
 from cxml.journeys.shuffle import (
     Piece,
@@ -99,12 +99,36 @@ class PartedEvents:
         """Copy and pickle all events as one block: other processes have no part in what is held here or on disk."""
         return Whole, (self.whole(),)
 
-    def _join(self) -> EventBlock:
+    def columns(self) -> Iterator[tuple[str, Column]]:
+        """Give the columns of all events, one after the other; where they lie on disk, no more is in memory."""
+        if not self.on_disk:
+            yield from columns_of(self.whole())
+            return
+        starts, places = self._places()
+        yield "customers", self.customers
+        yield "starts", starts
+        names = {"time": "timestamp"} | ({"known": "available_at"} if self.facts.late_events else {})
+        coded = self._tables.vocabularies
+        others = sorted(
+            {*self._tables.kept} - {"timestamp", "available_at"}, key=lambda name: (name not in coded, name)
+        )
+        for name, source in (names | dict(zip(others, others, strict=True))).items():
+            values: NDArray[Any] = np.empty(int(starts[-1]), self._tables.dtype(source))
+            for part in self._parts:
+                block = self._load(part, [source])
+                move_runs(_values(block, source), block.starts, places[part], values)
+            yield name, Coded(values, coded[name]) if name in coded else values
+
+    def _places(self) -> tuple[Int64, list[Int64]]:
+        """Give where the events of each customer start, and where those of each part's customers do."""
         starts = np.zeros(len(self.customers) + 1, np.int64)
         np.cumsum(self.facts.counts[self._ascending], out=starts[1:])
         place = np.empty(len(self.customers), np.int64)
         place[self._ascending] = starts[:-1]
-        places = np.split(place, np.cumsum([len(ids) for ids in self._ids])[:-1])
+        return starts, np.split(place, np.cumsum([len(ids) for ids in self._ids])[:-1])
+
+    def _join(self) -> EventBlock:
+        starts, places = self._places()
         # one array a column for all parts: NumPy asks for huge pages, which small arrays would not get
         columns: dict[str, NDArray[Any]] = {
             n: np.empty(int(starts[-1]), self._tables.dtype(n)) for n in self._tables.kept

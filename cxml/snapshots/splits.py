@@ -57,6 +57,28 @@ class Split:
         return told | ({"gap": str(Duration(self.gap))} if self.gap else {})
 
 
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """How the snapshots of every target are laid and parted in time; None for a target that is not there.
+
+    Parameters
+    ----------
+    churn : Split, optional
+    cutoffs : int64 array, optional
+        All cutoffs of churn, UTC microseconds, ascending.
+    satisfaction : Split, optional
+    """
+
+    churn: Split | None = None
+    cutoffs: Int64 | None = None
+    satisfaction: Split | None = None
+
+    @property
+    def learned_until(self) -> int | None:
+        """The moment before which everything must be known that any target learns from; None without targets."""
+        return min((split.learned_until for split in (self.churn, self.satisfaction) if split), default=None)
+
+
 def split_cutoffs(
     cutoffs: Int64, config: SnapshotsConfig, *, shortest: int, longest: int, observed_until: int
 ) -> Split:

@@ -6,9 +6,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from cxml import __version__
 from cxml.config import ProjectConfig, to_yaml
+from cxml.evaluate.exam import Exam
 from cxml.tracking.runs import Dataset, NestedRun
-from cxml.training.learn import Trained
+from cxml.training.backtest import Backtest
+from cxml.training.learn import Trained, config_digest
 from cxml.training.record import write_plots
 from cxml.training.studies import PARTS
 from cxml.training.tune import Tuned
@@ -55,6 +58,47 @@ def run_record(
         "datasets": datasets,
         "nested": [run for found in (tuned or {}).values() for run in nested_runs(found)],
     }
+
+
+def backtest_record(found: Backtest, config: ProjectConfig, digest: str) -> dict[str, Any]:
+    """Gather what MLflow keeps of a backtest: the keywords of `cxml.tracking.runs.log_findings`.
+
+    One run for all folds together, one below it for each target in each fold.
+
+    Parameters
+    ----------
+    found : Backtest
+    config : ProjectConfig
+    digest : str
+        Of the log.
+    """
+    params: dict[str, Any] = {"random_state": config.random_state}
+    params |= {f"{target}.folds": len(found.of(target)) for target in found.pooled}
+    params |= {f"config.{key}": value for key, value in flatten(config.model_dump(mode="json", exclude_none=True))}
+    return {
+        "params": params,
+        "metrics": {key: value for exam in found.pooled.values() for key, value in _figures(exam).items()},
+        "tags": {
+            "project": config.name, "data_digest": digest, "config_digest": config_digest(config),
+            "kind": "backtest", "cxml_version": __version__,
+        },
+        "config_yaml": to_yaml(config),
+        "nested": [
+            NestedRun(
+                name=f"{one.study.target} fold {one.fold}",
+                params={
+                    f"{one.study.target}.{name}": value for name, value in one.study.split.to_dict().items()
+                } | {"n_features": len(one.plan.columns), "rows_test": one.exam.n_rows},
+                metrics=_figures(one.exam),
+                tags={"target": one.study.target, "fold": one.fold},
+            )
+            for one in found.folds
+        ],
+    }  # fmt: skip
+
+
+def _figures(exam: Exam) -> dict[str, float]:
+    return {f"{exam.target}.{name}": value for name, value in exam.flat().items()}
 
 
 def nested_runs(tuned: Tuned) -> list[NestedRun]:

@@ -71,7 +71,7 @@ class NestedRun:
     params, metrics, tags : mapping
         As in `log_training`.
     began_ms, ended_ms : int
-        Unix time.
+        Unix time; 0: as the run above.
     """
 
     name: str
@@ -164,21 +164,55 @@ def log_training(
     folder = Path(model_folder).resolve()
     if not (folder / "model.json").is_file():
         raise ConfigError(f"'{folder}' holds no model.json, so there is no model to log; name a model folder")
-    with using_mlflow(uri):
-        client = make_client(uri)
-        experiment_id = _experiment_id(client, experiment, uri)
-        run = client.create_run(experiment_id, run_name=run_name, tags=dict(_texts(tags, "tag")))
-        with _ending_well(client, run.info.run_id):
-            _log_texts(client, run, params, config_yaml, datasets)
-            _log_files(client, run, plots_folder, artifacts)
-            for inner in nested:
-                _log_nested(client, run, inner)
-            model_id, location = _log_model(client, run, folder, input_example)
-            _log_metrics(client, run, metrics, model_id)
-            version = None if register_as is None else _register(client, register_as, location, run, model_id)
+    with _recording(uri, experiment, run_name, tags) as (client, run):
+        _log_texts(client, run, params, config_yaml, datasets)
+        _log_files(client, run, plots_folder, artifacts)
+        for inner in nested:
+            _log_nested(client, run, inner)
+        model_id, location = _log_model(client, run, folder, input_example)
+        _log_metrics(client, run, metrics, model_id)
+        version = None if register_as is None else _register(client, register_as, location, run, model_id)
     return TrackedRun(
-        run.info.run_id, experiment_id, f"runs:/{run.info.run_id}/{MODEL_NAME}", version, without_secret(uri)
+        run.info.run_id, run.info.experiment_id, f"runs:/{run.info.run_id}/{MODEL_NAME}", version, without_secret(uri)
     )
+
+
+def log_findings(
+    *,
+    uri: str,
+    experiment: str,
+    run_name: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float | None] | None = None,
+    tags: Mapping[str, Any] | None = None,
+    config_yaml: str | None = None,
+    artifacts: Iterable[str | os.PathLike[str]] = (),
+    nested: Sequence[NestedRun] = (),
+) -> str:
+    """Record figures that come without a model, such as those of a backtest, as one finished MLflow run.
+
+    Parameters
+    ----------
+    uri, experiment, run_name, params, metrics, tags, config_yaml, artifacts, nested
+        As in `log_training`.
+
+    Returns
+    -------
+    str
+        The run's id.
+
+    Raises
+    ------
+    ConfigError
+        If the store cannot be used. A run that had begun ends as FAILED.
+    """
+    with _recording(uri, experiment, run_name, tags) as (client, run):
+        _log_texts(client, run, params, config_yaml, ())
+        _log_files(client, run, None, artifacts)
+        for inner in nested:
+            _log_nested(client, run, inner)
+        _log_metrics(client, run, metrics, None)
+    return str(run.info.run_id)
 
 
 def make_client(uri: str, create: bool = True) -> MlflowClient:
@@ -263,6 +297,20 @@ def allowed_name(name: str) -> str:
 
 
 @contextmanager
+def _recording(
+    uri: str, experiment: str, run_name: str | None, tags: Mapping[str, Any] | None
+) -> Iterator[tuple[MlflowClient, Run]]:
+    """Begin a run in a store of ours, and end it whatever happens."""
+    with using_mlflow(uri):
+        client = make_client(uri)
+        run = client.create_run(
+            _experiment_id(client, experiment, uri), run_name=run_name, tags=dict(_texts(tags, "tag"))
+        )
+        with _ending_well(client, run.info.run_id):
+            yield client, run
+
+
+@contextmanager
 def _ending_well(client: MlflowClient, run_id: str) -> Iterator[None]:
     """End the run: FINISHED, FAILED after an error, KILLED when interrupted."""
     try:
@@ -282,14 +330,15 @@ def _log_nested(client: MlflowClient, parent: Run, inner: NestedRun) -> None:
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     tags = {MLFLOW_PARENT_RUN_ID: parent.info.run_id, **dict(_texts(inner.tags, "tag"))}
-    run = client.create_run(parent.info.experiment_id, start_time=inner.began_ms, run_name=inner.name, tags=tags)
+    began, ended = (moment or parent.info.start_time for moment in (inner.began_ms, inner.ended_ms))
+    run = client.create_run(parent.info.experiment_id, start_time=began, run_name=inner.name, tags=tags)
     known = {name: float(v) for name, v in _named(inner.metrics).items() if v is not None and not math.isnan(v)}
     client.log_batch(
         run.info.run_id,
-        metrics=[Metric(name, value, inner.ended_ms, 0) for name, value in known.items()],
+        metrics=[Metric(name, value, ended, 0) for name, value in known.items()],
         params=[Param(name, text) for name, text in _texts(inner.params, "param")],
     )
-    client.set_terminated(run.info.run_id, end_time=inner.ended_ms)
+    client.set_terminated(run.info.run_id, end_time=ended)
 
 
 def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
@@ -376,8 +425,10 @@ def _log_files(
             client.log_artifact(run.info.run_id, str(artifact))
 
 
-def _log_metrics(client: MlflowClient, run: Run, metrics: Mapping[str, float | None] | None, model_id: str) -> None:
-    """Log the figures that exist, for the run and for its model, dated when the run began."""
+def _log_metrics(
+    client: MlflowClient, run: Run, metrics: Mapping[str, float | None] | None, model_id: str | None
+) -> None:
+    """Log the figures that exist, for the run and for its model where it has one, dated when the run began."""
     from mlflow.entities import Metric
 
     known = {name: float(v) for name, v in _named(metrics).items() if v is not None and not math.isnan(float(v))}

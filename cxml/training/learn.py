@@ -27,7 +27,7 @@ from cxml.scoring.answer import churn_probability, score_distribution
 from cxml.times import format_instant
 from cxml.training.record import write_card
 from cxml.training.respond import Everybody, speak
-from cxml.training.studies import PARTS, Leavers, Outlook, Rows, Study, known_churn, look_ahead
+from cxml.training.studies import PARTS, Gather, Leavers, Outlook, Rows, Study, gather_here, known_churn, look_ahead
 
 if TYPE_CHECKING:
     from cxml.journeys.log import JourneyLog
@@ -89,6 +89,7 @@ def train(
     *,
     replicates: int = 200,
     tuning: Mapping[str, Any] | None = None,
+    gather: Gather = gather_here,
 ) -> Trained:
     """Learn every target of the config and test it on the latest cutoffs.
 
@@ -103,6 +104,8 @@ def train(
         Bootstrap replicates behind the intervals of the test.
     tuning : mapping, optional
         By target how its parameters were found, as JSON data; kept in the model's metadata.
+    gather : Gather
+        Makes the snapshots with their features; the model does not depend on where.
 
     Returns
     -------
@@ -113,7 +116,7 @@ def train(
     DataError
         If nothing can be learned from the log; see `Outlook.refusals`.
     """
-    outlook = look_ahead(log, config, leavers, progress)
+    outlook = look_ahead(log, config, leavers, progress, gather)
     outlook.demand()
     for note in outlook.notes:
         progress.say(note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,17 @@ from cxml.features.learn import Choice, learn_plan
 from cxml.features.matrix import fill_matrix
 from cxml.features.outcomes import Known
 from cxml.features.plan import FeaturePlan
+from cxml.journeys.block import EventBlock
 from cxml.models.churn import demand_outcomes
 from cxml.models.outcomes import churn_known, score_intervals
 from cxml.models.satisfaction import demand_answers
 from cxml.progress import SILENT, Progress
 from cxml.snapshots.cutoffs import cutoff_grid
-from cxml.snapshots.make import churn_rows, log_timeline
+from cxml.snapshots.make import check_words, churn_rows
 from cxml.snapshots.reasons import leaving_reasons
-from cxml.snapshots.splits import Split, split_cutoffs, split_surveys
+from cxml.snapshots.splits import Split, Splits, split_cutoffs, split_surveys
 from cxml.snapshots.surveys import SurveyRows, survey_rows
-from cxml.snapshots.timeline import Timeline
+from cxml.snapshots.timeline import Timeline, churn_timeline
 from cxml.times import format_instant
 from cxml.training.hindsight import hindsight, surveys_as_of
 
@@ -151,16 +152,78 @@ def _bare(customer: Int64, cutoff: Int64, y: NDArray[np.float64]) -> Rows:
     return Rows(customer, cutoff, np.empty((len(customer), 0), np.float32), y)
 
 
-def with_features(study: Study, log: JourneyLog, plan: FeaturePlan, progress: Progress = SILENT) -> Study:
-    """Fill in the features of every snapshot."""
+def with_features(
+    study: Study, log: JourneyLog, plan: FeaturePlan, progress: Progress = SILENT, threads: int | None = None
+) -> Study:
+    """Fill in the features of every snapshot, with so many threads; by default one for each core."""
     filled = Study(study.target, study.split)
     for part, rows in study.parts.items():
         with progress.step(f"features of {part}", len(rows)) as advance:
             row_starts = np.searchsorted(rows.customer, np.arange(log.block.n_customers + 1)).astype(np.int64)
-            matrix = fill_matrix(plan, log.block, row_starts, rows.cutoff, log.customers)
+            matrix = fill_matrix(plan, log.block, row_starts, rows.cutoff, log.customers, threads)
             advance(len(rows))
         filled.parts[part] = replace(rows, X=matrix)
     return filled
+
+
+def label(
+    block: EventBlock, config: ProjectConfig, splits: Splits, activity: list[str], leavers: Leavers | None = None
+) -> dict[str, Study]:
+    """Gather the snapshots of the customers of a block, without features.
+
+    Parameters
+    ----------
+    block : EventBlock
+        All events of some customers.
+    config : ProjectConfig
+    splits : Splits
+    activity : list of str
+        Touchpoints that count as activity, see `cxml.snapshots.make.check_words`.
+    leavers : (ids, int64 array), optional
+        For churn of kind ``table``.
+
+    Returns
+    -------
+    dict of str to Study
+        By target.
+    """
+    studies = {}
+    if splits.churn is not None and splits.cutoffs is not None and config.churn is not None:
+        timeline = churn_timeline(block, config.churn, activity, leavers)
+        studies["churn"] = churn_labels(timeline, config, splits.cutoffs, splits.churn)
+    if splits.satisfaction is not None and config.satisfaction is not None:
+        studies["satisfaction"] = survey_labels(surveys_as_of(block, config.satisfaction), splits.satisfaction)
+    return studies
+
+
+class Gather(Protocol):
+    """Whatever makes the studies of a log: this machine, or a cluster."""
+
+    def __call__(
+        self,
+        log: JourneyLog,
+        config: ProjectConfig,
+        plan: FeaturePlan,
+        splits: Splits,
+        activity: list[str],
+        leavers: Leavers | None,
+        progress: Progress,
+    ) -> dict[str, Study]:
+        """Give the snapshots of each target, with labels and features."""
+
+
+def gather_here(
+    log: JourneyLog,
+    config: ProjectConfig,
+    plan: FeaturePlan,
+    splits: Splits,
+    activity: list[str],
+    leavers: Leavers | None,
+    progress: Progress,
+) -> dict[str, Study]:
+    """Make the snapshots of each target, with labels and features, in this process; see `Gather`."""
+    studies = label(log.block, config, splits, activity, leavers)
+    return {target: with_features(study, log, plan, progress) for target, study in studies.items()}
 
 
 @dataclass(frozen=True)
@@ -205,7 +268,11 @@ class Outlook:
 
 
 def look_ahead(
-    log: JourneyLog, config: ProjectConfig, leavers: Leavers | None = None, progress: Progress = SILENT
+    log: JourneyLog,
+    config: ProjectConfig,
+    leavers: Leavers | None = None,
+    progress: Progress = SILENT,
+    gather: Gather = gather_here,
 ) -> Outlook:
     """Lay the splits, plan the features on what comes before all calibration, and gather every target's rows.
 
@@ -218,6 +285,8 @@ def look_ahead(
     leavers : (ids, int64 array), optional
         For churn of kind ``table``.
     progress : Progress
+    gather : Gather
+        Makes the snapshots; the numbers do not depend on where.
 
     Returns
     -------
@@ -235,16 +304,13 @@ def look_ahead(
         churn = _tried("churn", refusals, churn_split, log, config, config.churn)
     if config.satisfaction is not None:
         satisfaction = _tried("satisfaction", refusals, satisfaction_split, log, config, config.satisfaction)
-    splits = [split for split in (churn and churn[1], satisfaction) if split is not None]
-    until = min((split.learned_until for split in splits), default=log.last + 1)
-    outcomes = hindsight(log, config, None if churn is None else churn[0], leavers)
+    splits = Splits(satisfaction=satisfaction) if churn is None else Splits(churn[1], churn[0], satisfaction)
+    until = log.last + 1 if splits.learned_until is None else splits.learned_until
+    outcomes = hindsight(log, config, splits.cutoffs, leavers)
     notes: list[str] = []
-    plan, studies = plan_features(log, config, until, outcomes, notes.append), {}
-    if churn is not None and config.churn is not None:
-        studies["churn"] = churn_labels(log_timeline(log, config.churn, leavers), config, *churn)
-    if satisfaction is not None and config.satisfaction is not None:
-        studies["satisfaction"] = survey_labels(surveys_as_of(log.block, config.satisfaction), satisfaction)
-    studies = {target: with_features(study, log, plan, progress) for target, study in studies.items()}
+    plan = plan_features(log, config, until, outcomes, notes.append)
+    activity = [] if config.churn is None or splits.churn is None else check_words(log, config.churn)
+    studies = gather(log, config, plan, splits, activity, leavers, progress)
     refusals += [refusal for study in studies.values() for refusal in refusals_of(study, config)]
     return Outlook(plan, studies, config, tuple(refusals), tuple(notes))
 

@@ -66,7 +66,7 @@ def cxml(monkeypatch, capsys, tmp_path):
 
 def test_a_backtest_prints_tables_and_a_verdict_and_writes_what_is_named(cxml, telling, tmp_path):
     out, plot = tmp_path / "new" / "folds.csv", tmp_path / "folds.svg"
-    code, printed, err = cxml("backtest", telling, "--folds", "2", "--out", out, "--plot", plot)
+    code, printed, err = cxml("backtest", telling, "--folds", "2", "--no-track", "--out", out, "--plot", plot)
     assert code == 0, err
     assert "fold 1 of 2: learn churn" in err
     assert "churn by fold" in printed
@@ -78,9 +78,50 @@ def test_a_backtest_prints_tables_and_a_verdict_and_writes_what_is_named(cxml, t
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folds.svg", "new"]  # no model, no run, nothing half-written
 
 
+def test_mlflow_keeps_a_run_for_all_folds_and_one_below_it_for_each(cxml, telling, tmp_path):
+    """The figures are those that are printed; the table and the picture go with them, and no model."""
+    from mlflow import MlflowClient
+
+    project = tmp_path / "project.yaml"
+    store = f"sqlite:///{tmp_path / 'runs.db'}"
+    text = PROJECT.replace("events.csv", str(telling.parent / "events.csv"))
+    project.write_text(f"{text}tracking: {{uri: '{store}', experiment: folds}}\n", encoding="utf-8")
+    code, printed, err = cxml("backtest", project, "--folds", "2", "--json")
+    assert code == 0, err
+    pooled = {
+        row["metric"]: row["value"] for row in json.loads(printed)["results"]
+        if row["fold"] == "all" and row["who"] == "cxml" and row["against"] is None and row["horizon"] == "30d"
+    }  # fmt: skip
+    client = MlflowClient(tracking_uri=store, registry_uri=store)
+    experiment = client.get_experiment_by_name("folds").experiment_id
+    runs = client.search_runs([experiment], order_by=["attributes.start_time"])
+    above = next(run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    below = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == above.info.run_id]
+    assert {run.info.run_name for run in below} == {"churn fold 1", "churn fold 2"}
+    assert all(run.info.status == "FINISHED" and run.info.start_time > 1e12 for run in runs)
+    assert above.data.metrics["churn.log_loss_30d"] == pytest.approx(pooled["log_loss"], abs=1e-8)
+    assert len({run.data.metrics["churn.log_loss_30d"] for run in runs}) == 3
+    assert above.data.tags["kind"] == "backtest"
+    assert above.data.params["churn.folds"] == "2"
+    files = {file.path for file in client.list_artifacts(above.info.run_id)}
+    assert files == {"backtest.csv", "backtest.png", "config.yaml"}
+
+
+def test_a_store_that_cannot_be_reached_does_not_cost_the_figures(cxml, telling, tmp_path):
+    project = tmp_path / "project.yaml"
+    text = PROJECT.replace("events.csv", str(telling.parent / "events.csv"))
+    (tmp_path / "file").touch()
+    project.write_text(f"{text}tracking: {{uri: 'sqlite:///file/runs.db'}}\n", encoding="utf-8")
+    code, printed, err = cxml("backtest", project, "--folds", "1", "--out", tmp_path / "folds.csv")
+    assert code == 0
+    assert "churn: better than every baseline" in printed
+    assert "not recorded in MLflow" in err
+    assert (tmp_path / "folds.csv").is_file()
+
+
 def test_machines_get_json_and_files_are_parquet_by_default(cxml, telling, tmp_path):
     out = tmp_path / "folds.parquet"
-    code, printed, err = cxml("backtest", telling, "--folds", "1", "--out", out, "--json", "-q")
+    code, printed, err = cxml("backtest", telling, "--folds", "1", "--no-track", "--out", out, "--json", "-q")
     assert (code, err) == (0, "")
     told = json.loads(printed)
     assert told["folds"] == {"churn": 1}
@@ -89,7 +130,7 @@ def test_machines_get_json_and_files_are_parquet_by_default(cxml, telling, tmp_p
 
 
 def test_a_random_split_is_loud(cxml, telling):
-    code, printed, err = cxml("backtest", telling, "--folds", "2", "--random-split")
+    code, printed, err = cxml("backtest", telling, "--folds", "2", "--random-split", "--no-track")
     assert code == 0
     assert "warning: a random split learns from the future" in err
     assert "warning: churn: the random split" in printed

@@ -93,7 +93,7 @@ def test_every_command_runs_the_file(cxml, monkeypatch, tmp_path):
     assert cxml("score", file, "--model", model, "--cutoff", "2024-01-01", "--out", "t.parquet", "-q", *limited)[0] == 0
     pd.testing.assert_frame_equal(pd.read_parquet("s.parquet"), pd.read_parquet("t.parquet"))
     forgetting(monkeypatch)
-    assert cxml("backtest", file, "--folds", "1", "-q")[0] == 0
+    assert cxml("backtest", file, "--folds", "1", "--no-track", "-q")[0] == 0
     forgetting(monkeypatch)
     here = Project.from_file(file).score(model, cutoff="2024-01-01").table.to_pandas()
     pd.testing.assert_frame_equal(here, pd.read_parquet("s.parquet"))

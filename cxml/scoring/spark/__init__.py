@@ -3,7 +3,7 @@
 Light on purpose: Spark's workers import it before they know where Numba may keep what it compiles.
 """
 
-from cxml.scoring.spark.run import features_spark, score_spark
+from cxml.scoring.spark.run import features_spark, rows_spark, score_spark
 from cxml.scoring.spark.session import open_spark
 
-__all__ = ["features_spark", "open_spark", "score_spark"]
+__all__ = ["features_spark", "open_spark", "rows_spark", "score_spark"]

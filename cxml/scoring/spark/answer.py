@@ -72,6 +72,7 @@ def _answer_part(job: Job, chunks_of: Mapping[str, list[bytes]]) -> Iterator[pa.
         yield answer(ERROR, error_bytes(error))
         return
     about["summary"] = job.task.summary(answered)
+    about["rows"] = len(answered)
     yield answer(FACTS, json.dumps(about).encode())
     if len(answered):
         yield answer(ROWS, arrow_bytes(answered))

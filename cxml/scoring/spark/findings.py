@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxml.errors import ConfigError, CxmlError, DataError
-from cxml.scoring.spark.job import FeatureTask, Job, ScoreTask
+from cxml.scoring.spark.job import Job, ScoreTask, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,7 +120,7 @@ def _quality(
     )  # fmt: skip
 
 
-def demand_words(task: ScoreTask | FeatureTask, config: ProjectConfig, read: list[dict[str, Any]]) -> None:
+def demand_words(task: Task, config: ProjectConfig, read: list[dict[str, Any]]) -> None:
     """Refuse a question about touchpoints that do not occur: put it to a log in which each that does occurs once."""
     from cxml.journeys.log import JourneyLog, Whole
     from cxml.journeys.quality import QualityReport

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from cxml.config import ChurnConfig, JourneysConfig, SatisfactionConfig, SourceConfig
-    from cxml.features.plan import FeaturePlan
     from cxml.journeys.canonical import RowRules
     from cxml.journeys.ingest import Layout
     from cxml.journeys.log import JourneyLog
@@ -59,6 +58,19 @@ class Piece:
     kind: str = ""
     groups: tuple[int, ...] = ()
     first_row: int = 0
+
+
+class Task(Protocol):
+    """What is asked of every part of the customers; it travels to the workers, so that its module must be light."""
+
+    def words(self, journeys: JourneysConfig) -> set[str]:
+        """Give the touchpoints that the question speaks of: they need not occur in every part."""
+
+    def answer(self, log: JourneyLog, leavers: tuple[NDArray[np.generic], Int64] | None) -> pa.Table:
+        """Answer for the customers of a part; the first column is ``customer_id``."""
+
+    def summary(self, answered: pa.Table) -> dict[str, Any]:
+        """Sum up what the answer of a part is like; empty where nobody asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +121,13 @@ class FeatureTask:
 
     Parameters
     ----------
-    plan : FeaturePlan
+    plan : str
+        A `FeaturePlan` as JSON: its class loads compiled code, which workers must not do before they are ready.
     cutoffs : tuple of int
         UTC microseconds.
     """
 
-    plan: FeaturePlan
+    plan: str
     cutoffs: tuple[int, ...]
 
     def words(self, journeys: JourneysConfig) -> set[str]:  # noqa: ARG002
@@ -127,8 +140,10 @@ class FeatureTask:
 
         from cxml.features.export import feature_frame
         from cxml.features.frame import JourneyFeatures
+        from cxml.features.plan import FeaturePlan
 
-        frame = feature_frame(log, JourneyFeatures.from_plan(self.plan, n_jobs=1), self.cutoffs)
+        plan = FeaturePlan.from_dict(json.loads(self.plan))
+        frame = feature_frame(log, JourneyFeatures.from_plan(plan, n_jobs=1), self.cutoffs)
         return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
 
     def summary(self, answered: pa.Table) -> dict[str, Any]:  # noqa: ARG002
@@ -144,7 +159,7 @@ class Job:
     ----------
     version : str
         Of `cxml` on the driver: another one on a worker might compute other bits.
-    task : ScoreTask or FeatureTask
+    task : Task
     journeys : JourneysConfig
     sources : tuple of SourceConfig
         Of the journeys, or the one that says how to read a table of Spark's.
@@ -163,7 +178,7 @@ class Job:
     """
 
     version: str
-    task: ScoreTask | FeatureTask
+    task: Task
     journeys: JourneysConfig
     sources: tuple[SourceConfig, ...]
     pieces: tuple[Piece, ...]

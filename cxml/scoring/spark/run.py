@@ -8,8 +8,9 @@ the same words, as by one machine.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +22,7 @@ from cxml.files import write_aside, write_folder_aside
 from cxml.progress import SILENT, Progress
 from cxml.scoring.spark import answer, findings, read
 from cxml.scoring.spark import job as protocol
-from cxml.scoring.spark.job import FeatureTask, Job, Piece, ScoreTask
+from cxml.scoring.spark.job import FeatureTask, Job, Piece, ScoreTask, Task
 from cxml.scoring.spark.session import settings
 from cxml.scoring.spark.sources import Side, needed, pieces_of
 from cxml.times import format_instant
@@ -55,12 +56,15 @@ class Answered:
     quality : QualityReport
     summary : Summary
         Of scores.
+    n_rows : int
+        How many rows there are, wherever they are.
     """
 
     rows: Iterator[pa.Table]
     schema: pa.Schema
     quality: QualityReport
     summary: Summary
+    n_rows: int
 
 
 @dataclass(frozen=True)
@@ -181,24 +185,65 @@ def features_spark(
     ConfigError, DataError
         As on one machine; also where the plan has user features of no file that can be sent to the workers.
     """
-    refuse_unsent(plan, config)
-    task = FeatureTask(plan, tuple(cutoffs))
+    refuse_unsent(plan.custom, config)
+    task = FeatureTask(json.dumps(plan.to_dict()), tuple(cutoffs))
     run = _Run(spark, config, task, events, as_of, partitions, quarantine, progress)
     with run.answered(to_folder=is_folder(out)) as answered:
         if not len(answered.schema):
             raise _nobody(min(task.cutoffs), answered.quality)
         if is_folder(out):
-            return run.write_folder(answered, os.fspath(out), ["cutoff", "customer_id"])
+            run.write_folder(answered, os.fspath(out), ["cutoff", "customer_id"])
+            return answered.n_rows
         table = _joined(answered)
     return _write_frame(table, out)
 
 
-def refuse_unsent(plan: FeaturePlan, config: ProjectConfig) -> None:
+def rows_spark(
+    spark: Any,
+    task: Task,
+    config: ProjectConfig,
+    out: str,
+    *,
+    as_of: int | None = None,
+    partitions: int | None = None,
+    progress: Progress = SILENT,
+) -> tuple[int, QualityReport]:
+    """Let the workers answer any question and write the rows, part by part, as Parquet into a folder.
+
+    Parameters
+    ----------
+    spark, config, as_of, partitions, progress
+        As in `score_spark`.
+    task : Task
+        Of a class that workers can import.
+    out : path or URI
+        Of a folder that workers and driver share. Nothing is written where there are no rows.
+
+    Returns
+    -------
+    n_rows : int
+    quality : QualityReport
+        What reading found.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As on one machine.
+    """
+    run = _Run(spark, config, task, None, as_of, partitions, None, progress)
+    with run.answered(to_folder=True) as answered:
+        if answered.n_rows:
+            run.write_folder(answered, out)
+    return answered.n_rows, answered.quality
+
+
+def refuse_unsent(custom: Iterable[str], config: ProjectConfig) -> None:
     """Refuse user features that Spark's workers would not know: those of no file of ``features.modules``.
 
     Parameters
     ----------
-    plan : FeaturePlan
+    custom : iterable of str
+        Names of features, of a plan or of the project file.
     config : ProjectConfig
         Its ``features.modules`` are sent to the workers.
 
@@ -211,12 +256,12 @@ def refuse_unsent(plan: FeaturePlan, config: ProjectConfig) -> None:
     from cxml.features.modules import comes_from, read_modules
 
     sources = read_modules(config)
-    mine = [name for name in plan.custom if name not in OWN and not comes_from(registered(name).function, sources)]
+    mine = [name for name in custom if name not in OWN and not comes_from(registered(name).function, sources)]
     if mine:
         raise ConfigError(
-            f"the model has user features ({', '.join(mine)}) that are registered in this process alone, and unknown "
-            "to Spark's workers. Put them into a file of features.modules, which is sent there, or leave --engine "
-            "spark out."
+            f"there are user features ({', '.join(mine)}) that are registered in this process alone, and unknown to "
+            "Spark's workers. Put them into a file of features.modules, which is sent there, or leave --engine spark "
+            "out."
         )
 
 
@@ -271,7 +316,7 @@ class _Run:
 
     spark: Any
     config: ProjectConfig
-    task: ScoreTask | FeatureTask
+    task: Task
     events: Any
     as_of: int | None
     partitions: int | None
@@ -375,21 +420,21 @@ class _Run:
             rows = (_typed_ids(protocol.arrow_table(one), text_ids) for one in payloads.get(protocol.ROWS, []))
             first = next(iter(payloads.get(protocol.ROWS, [])), None)
             schema = _schema_of(first, text_ids)
-        return Answered(rows, schema, quality, findings.summary_of(facts))
+        return Answered(rows, schema, quality, findings.summary_of(facts), sum(part["rows"] for part in facts))
 
     def _schema(self, text_ids: bool) -> pa.Schema:
         first = self._answers.filter("kind = 'rows'").limit(1).toArrow()
         return _schema_of(first.column("payload")[0].as_py() if len(first) else None, text_ids)
 
-    def write_folder(self, answered: Answered, out: str, order: list[str]) -> int:
-        """Let the workers write the rows, in order, into a folder, and give their number."""
+    def write_folder(self, answered: Answered, out: str, order: Sequence[str] = ()) -> None:
+        """Let the workers write the rows into a folder; without an order, those of each part behind each other."""
         from pyspark.sql.pandas.types import from_arrow_schema
 
         schema = answered.schema
         unpack = partial(_unpacked, protocol.arrow_bytes(schema.empty_table()))
         rows = self._answers.filter("kind = 'rows'").select("payload").mapInArrow(unpack, from_arrow_schema(schema))
-        writer = rows.orderBy(*order).write.option("compression", "zstd")
-        with self.progress.step("put in order and write") as _:
+        writer = (rows.orderBy(*order) if order else rows).write.option("compression", "zstd")
+        with self.progress.step("put in order and write" if order else "write on Spark") as _:
             if "://" in out:
                 writer.parquet(out)  # refuses what is there; Spark's committer puts _SUCCESS last
             else:
@@ -397,7 +442,6 @@ class _Run:
                     writer.mode("overwrite").parquet(str(aside.resolve()))
                     for checksum in aside.glob(".*.crc"):
                         checksum.unlink()
-        return int(rows.count())
 
 
 def _with(work: Any, shared: Any) -> Any:

@@ -72,9 +72,9 @@ def write(data: pd.DataFrame, path: Path, **options: Any) -> None:
     pq.write_table(pa.table(columns | stamps), path, **options)
 
 
-def digest(events: PartedEvents) -> str:
+def digest(events: PartedEvents | Whole) -> str:
     config = JourneysConfig.model_validate({"sources": [{"path": "frame"}]})
-    return JourneyLog(Whole(events.whole()), config, None, None).digest  # type: ignore[arg-type]
+    return JourneyLog(events, config, None, None).digest  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text_ids", [False, True])
@@ -84,14 +84,17 @@ def test_the_log_does_not_depend_on_how_many_parts_there_are_or_where_they_lie(
     n_parts: int, budget: int | None, text_ids: bool, tmp_path: Path
 ) -> None:
     data = frame(text_ids=text_ids)
-    expected = digest(merged(data, 1, None, tmp_path, batch=len(data)))
+    expected = digest(Whole(merged(data, 1, None, tmp_path, batch=len(data)).whole()))
     events = merged(data.sample(frac=1, random_state=1), n_parts, budget, tmp_path)
     blocks = [events.block(part) for part in range(events.n_parts)]
     assert sum(block.n_events for block in blocks) == len(data) == events.facts.counts.sum()
     assert len(blocks) == min(n_parts, len([b for b in blocks if b.n_customers]))
     for block in blocks:
         assert list(block.customers) == sorted(block.customers)
+    on_disk = events.on_disk
     assert digest(events) == expected
+    assert events.on_disk == on_disk, "the digest of events on disk reads them column by column"
+    assert digest(Whole(events.whole())) == expected
 
 
 def test_blocks_read_back_from_disk_are_those_made_in_memory(tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
 """What Spark's workers do, without Spark: chunks made by one are answered by another."""
 
+import json
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +21,9 @@ from cxml.project import Project
 from cxml.scoring.batch import score_log
 from cxml.scoring.spark import answer, features_spark, findings, job, read, session
 from cxml.scoring.spark.run import _Run
+from cxml.snapshots.splits import Split, Splits
 from cxml.times import parse_instant
+from cxml.training import spark as training
 
 SHIPPED = Path(__file__).parents[3] / "models" / "telecom_demo"
 CUTOFF = parse_instant("2024-06-01")
@@ -48,9 +54,9 @@ def project(tmp_path_factory):
     return Project(parse_config(CONFIG.format(file=file)))
 
 
-def job_of(project: Project, n_parts: int) -> job.Job:
+def job_of(project: Project, n_parts: int, task: job.Task | None = None) -> job.Job:
     files = tuple((file.name, file.read_bytes()) for file in SHIPPED.iterdir())
-    task = job.ScoreTask(files, CUTOFF, project.config.churn, 3)
+    task = task or job.ScoreTask(files, CUTOFF, project.config.churn, 3)
     spark = SimpleNamespace(sparkContext=SimpleNamespace(defaultParallelism=2))
     return _Run(spark, project.config, task, None, None, n_parts, None, None)._job()[0]
 
@@ -78,6 +84,18 @@ def test_chunks_of_one_worker_are_answered_by_another(project, n_parts, rows_a_b
     facts = findings.plain(found[job.FACTS])
     assert findings.summary_of(facts).n == len(here)
     assert [one["quarantined"] for one in findings.plain(found[job.READ])] == [{"touchpoint missing": 1}]
+
+
+def test_a_job_is_unpacked_without_compiled_code(project):
+    """A worker must say where Numba keeps what it compiles before anything loads Numba."""
+    features = job.FeatureTask(json.dumps(load_model(SHIPPED).plan.to_dict()), (CUTOFF,))
+    studies = training.StudyTask(features.plan, project.config, Splits(Split(1, 2, 3), np.arange(3)), ["login"])
+    for task in (None, features, studies):
+        packed = pickle.dumps(job_of(project, 2, task))
+        code = "import json, pickle, sys; pickle.load(sys.stdin.buffer); print(json.dumps(list(sys.modules)))"
+        said = subprocess.run([sys.executable, "-c", code], input=packed, capture_output=True, check=True)
+        assert "cxml.scoring.spark.job" in (loaded := json.loads(said.stdout))
+        assert {"numba", "pandas", "pyarrow", "lightgbm", "sklearn", "pyspark"} & set(loaded) == set()
 
 
 def test_a_refusal_comes_back_as_it_was(project):
