@@ -74,7 +74,7 @@ bench-rivals: .venv/.dev ## Measure features beside Featuretools, getML and tsfr
 bench-families: .venv/.dev ## Measure what each family of features adds, on the real data sets (CXML_DATA)
 	$(BIN)/python benchmarks/families.py $(ARGS)
 
-bench-quality: .venv/.dev ## Measure the models beside simple rules on the real data sets (CXML_DATA)
+bench-quality: .venv/.dev bench-models ## Measure the models beside other learners and simple rules on the real data sets (CXML_DATA)
 	$(BIN)/python benchmarks/quality.py $(ARGS)
 
 bench-models: .venv/.dev ## Measure the models beside LightGBM, CatBoost, scikit-learn and FLAML on the same rows (CXML_DATA)

@@ -75,9 +75,25 @@ def main() -> None:
         else "The model is better than every baseline on log loss or RPS everywhere, beyond chance, except:\n\n"
         + "".join(f"- {line}\n" for line in shortfalls)
     )
+    page += beside_others(args.out.with_name("rivals.md"))
     with write_aside(args.out) as aside:
         aside.write_text(page + "\n" + "\n".join(sections), encoding="utf-8")
     voice.result(f"written: {args.out}")
+
+
+def beside_others(rivals: Path) -> str:
+    """Give the table of the comparison with other learners, where that was made."""
+    if not rivals.exists():
+        return ""
+    _, _, table = rivals.read_text(encoding="utf-8").partition("## In one table\n")
+    table, _, _ = table.partition("\n### ")
+    return (
+        "\n## Beside other learners, on the same rows and features\n\nSeparate LightGBM binaries, multiclass and "
+        "regression, CatBoost, HistGradientBoosting, logistic regression and FLAML learn from the very same training "
+        "rows; each is taken as it comes and calibrated, whichever is better. Size is the time of training over that "
+        "of one LightGBM binary of as many trees and leaves. All of it: [docs/rivals.md](rivals.md).\n"
+        + table.rstrip() + "\n"
+    )  # fmt: skip
 
 
 def study(config_file: Path, voice: Voice) -> tuple[str, list[str]]:

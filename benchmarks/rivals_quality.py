@@ -496,8 +496,8 @@ def log_odds(p: Any) -> Any:
     return np.log(p / (1 - p))[:, None]
 
 
-def compare(name: str, target: str, file: Path, customers: Any, options: argparse.Namespace) -> list[str]:
-    """Give the section of one task, as Markdown."""
+def compare(name: str, target: str, file: Path, customers: Any, options: argparse.Namespace) -> tuple[list[str], str]:
+    """Give the section of one task, and its line in the table of all, as Markdown."""
     from cxml.evaluate.bootstrap import paired_difference
     from cxml.evaluate.metrics import rps
 
@@ -542,10 +542,23 @@ def compare(name: str, target: str, file: Path, customers: Any, options: argpars
                 decisive[who] = difference
         lines.append(f"| {who} | {' | '.join(cells)} | {said['seconds']:.1f} |")
     lines += [f"| {who} | failed: {said['error']} |" for who, said in found.items() if "error" in said]
-    lines += ["", f"{_verdict(decisive)} Size: {found[OURS]['size']:.2f}.", ""]
+    size = f"{found[OURS]['size']:.2f}"
+    lines += ["", f"{_verdict(decisive)} Size: {size}.", ""]
     if target == "churn":
         lines += _by_horizon(task, [(OURS, found[OURS]), *entries])
-    return lines
+    metric, form = next(iter(metrics.values()))
+    row = f"| {name}, {target} | {next(iter(metrics))} | {metric(*form(ours)):.4f} | {_best(decisive)} | {size} |"
+    return lines, row
+
+
+def _best(differences: dict[str, Any]) -> str:
+    """Name the best rival, tell the difference to it, and where cxml stands."""
+    if not differences:
+        return "- | - | -"
+    best = max(differences, key=lambda who: differences[who].value)
+    gap = differences[best]
+    stands = "best" if gap.value <= 0 else "behind" if any(d.low > 0 for d in differences.values()) else "within"
+    return f"{best} | {gap.value:+.4f} ({gap.low:+.4f}..{gap.high:+.4f}) | {stands}"
 
 
 def _by_horizon(task: Any, entries: list[tuple[str, dict[str, Any]]]) -> list[str]:
@@ -580,12 +593,14 @@ def _verdict(differences: dict[str, Any]) -> str:
     return f"Ahead of cxml beyond chance: {', '.join(ahead)}."
 
 
-def in_one_line_each(page: Sequence[str]) -> list[str]:
-    """Gather the verdicts of all sections, each below its title."""
-    titles = [line.removeprefix("### ") for line in page if line.startswith("### ")]
-    verdicts = [line for line in page if " Size: " in line]
-    lines = [f"- {title}: {verdict}" for title, verdict in zip(titles, verdicts, strict=True)]
-    return ["## In one line each", "", *lines, ""]
+def in_one_table(rows: Sequence[str]) -> list[str]:
+    """Head the lines of all tasks."""
+    return [
+        "## In one table", "",
+        "| log | metric | cxml | best of the others | cxml minus it | cxml is | size |",
+        "|---|---|---|---|---|---|---|", *rows, "",
+        "*Best*: lower than all others. *Within*: the interval of the difference to each other reaches 0 or below.", "",
+    ]  # fmt: skip
 
 
 def main() -> None:
@@ -615,15 +630,17 @@ def main() -> None:
     options.data = options.data.resolve()
     options.data.mkdir(parents=True, exist_ok=True)
     page: list[str] = []
+    rows: list[str] = []
     for name in options.names:
         with tempfile.TemporaryDirectory(dir=options.data) as folder:
             for target, file, customers in gather(name, Path(folder), options):
-                section = compare(name, target, file, customers, options)
+                section, row = compare(name, target, file, customers, options)
                 print("\n".join(section), flush=True)
                 page += section
+                rows.append(row)
     if options.out:
         head = HEAD.format(names=" ".join(options.names), factor=options.automl_factor, replicates=options.replicates)
-        options.out.write_text(head + "\n".join([*in_one_line_each(page), *page]), encoding="utf-8")
+        options.out.write_text(head + "\n".join([*in_one_table(rows), *page]), encoding="utf-8")
 
 
 if __name__ == "__main__":

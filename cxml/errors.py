@@ -61,6 +61,17 @@ def nearest(name: object, known: Iterable[object]) -> str:
     return f"; known: {shown}"
 
 
+def ended(clause: str) -> str:
+    """End a sentence, unless it ends in a question.
+
+    Examples
+    --------
+    >>> ended("no such column; did you mean 'id'?"), ended("no such column")
+    ("no such column; did you mean 'id'?", 'no such column.')
+    """
+    return clause if clause.endswith("?") else f"{clause}."
+
+
 def require(package: str, extra: str) -> ModuleType:
     """Import an optional package, or say which extra brings it.
 

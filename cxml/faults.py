@@ -143,7 +143,9 @@ def _what(found: Any, keys: list[str], siblings: list[str], node: yaml.Node | No
     if given is None:
         return "is empty; write a value, or take it out"
     if kind == "literal_error":
-        return f"cannot be {given!r}" + nearest(given, re.findall("'([^']*)'", found["ctx"]["expected"]))
+        allowed = re.findall("'([^']*)'", found["ctx"]["expected"])
+        allowed += [word.lower() for word in re.findall("True|False", found["ctx"]["expected"])]  # as YAML writes them
+        return f"cannot be {given!r}" + nearest(given, allowed)
     if kind == "model_type":
         what = "must be a mapping of keys, such as " + ", ".join(keys[:3])
     else:

@@ -63,7 +63,7 @@ class Exam:
     @property
     def beats_all(self) -> bool:
         """Whether the model is better than every baseline on every deciding metric."""
-        return not self.unbeaten()
+        return any(self.gains.values()) and not self.unbeaten()
 
     def table(self) -> tuple[str, list[str], list[list[str]]]:
         """Return title, head and rows of a table for people."""
@@ -82,8 +82,10 @@ class Exam:
     def verdict(self) -> str:
         """Say in one sentence whether the model is worth having, and on which metric."""
         unbeaten = self.unbeaten()
-        close = self._said(lambda gain: gain.value < 0 <= gain.high)
+        close = self._said(lambda gain: gain.value < 0 and not gain.high < 0)  # an end that is NaN proves nothing
         decides = _DECIDES[self.target]
+        if not any(self.gains.values()):
+            return f"{self.target}: nothing to compare with on {decides}"
         if unbeaten:
             also = f"; within chance on {len(close)}" if close else ""
             return f"{self.target}: does NOT beat every baseline on {decides}: no better on {worst_of(unbeaten)}{also}"

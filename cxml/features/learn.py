@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxml.config import playbook_touchpoints
-from cxml.errors import ConfigError, DataError, nearest
+from cxml.errors import ConfigError, DataError, ended, nearest
 from cxml.features.alive import fit_alive, rhythms
 from cxml.features.annotate import fit_transitions, fit_usual_durations
 from cxml.features.annotations import ANNOTATIONS, AnnotationSettings, LikenessTable, score_bands
@@ -202,8 +202,8 @@ def split_columns(names: Sequence[str | Aggregate]) -> tuple[list[Aggregate], tu
             custom.append(name)
         elif "__" not in name and name not in STATISTICS:
             raise ConfigError(
-                f"no feature is called '{name}'{nearest(name, (*OWN, *user_features()))}. A statistic of events is "
-                "written statistic__what__window; a function of yours is registered by a file of features.modules"
+                f"no feature is called '{name}'{ended(nearest(name, (*OWN, *user_features())))} A statistic of events "
+                "is written statistic__what__window; a function of yours is registered by a file of features.modules"
             )
         else:
             columns.append(Aggregate.parse(name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cxml.errors import ConfigError, DataError, nearest
+from cxml.errors import ConfigError, DataError, ended, nearest
 from cxml.journeys.schema import (
     FIRST_US,
     LAST_US,
@@ -161,11 +161,11 @@ def map_columns(
         elif name in mapping:
             raise ConfigError(
                 f"{where}: has no column '{source}', which 'columns' maps to {name}"
-                f"{_ended(nearest(source, present))} It has: {_listing(present)}. Correct the name under 'columns'."
+                f"{ended(nearest(source, present))} It has: {_listing(present)}. Correct the name under 'columns'."
             )
         elif name in required:
             raise ConfigError(
-                f"{where}: has no column '{name}'{_ended(nearest(name, present))} It has: {_listing(present)}. "
+                f"{where}: has no column '{name}'{ended(nearest(name, present))} It has: {_listing(present)}. "
                 f"Say under 'columns' which of them it is, e.g. columns: {{{name}: ...}}."
             )
     return found
@@ -393,11 +393,6 @@ def is_whole_number(type_name: str) -> bool:
     """Tell whether DuckDB's type gives customer ids that are integers already."""
     kind = type_name.upper().split("(")[0].strip()
     return kind in _WHOLE or kind in _REAL
-
-
-def _ended(clause: str) -> str:
-    """End a sentence, unless it ends in a question."""
-    return clause if clause.endswith("?") else f"{clause}."
 
 
 def _listing(names: Sequence[str]) -> str:

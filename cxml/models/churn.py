@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from cxml.errors import ConfigError, DataError
 from cxml.models.corrections import QUICK
-from cxml.models.cumulative import ROUNDS_STOPPED_EARLY, CumulativeLinkBoosting, parameters_of, seed_of
+from cxml.models.cumulative import ROUNDS_STOPPED_EARLY, CumulativeLinkBoosting, parameters_of, seed_of, threads_of
 from cxml.models.frames import Columns
 from cxml.models.outcomes import censoring_weights, check_kind, churn_intervals, churn_known
 from cxml.models.predictor import class_probabilities, interval_hazard, restricted_mean_days
@@ -238,7 +238,8 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         `predict_churn`.
         """
         check_is_fitted(self, "predictor_")
-        return self.predictor_.by_reason(self._cdf(X), self.boosting_.columns_.matrix(X))
+        matrix = self.boosting_.columns_.matrix(X)
+        return self.predictor_.by_reason(self._cdf(X), matrix, threads_of(self.n_jobs))
 
     def predict_hazard(self, X: Any) -> Float64:
         """Return P(outcome in each interval, given none before); see `interval_hazard`. Shape (n, n_horizons).
@@ -301,9 +302,12 @@ def _part_ways(
     grown = columns.matrix(train[0])[chosen], np.asarray(train[1], float)[chosen]
     held_out = columns.matrix(later[0])[chosen_later], np.asarray(later[1], float)[chosen_later]
     weights = None if weight is None else np.asarray(weight, float)[chosen]
-    tried = _grow(
-        parameters | QUICK, grown, held_out, horizons, weights, columns.categorical(categorical), keep_rows=True
-    )
+    try:
+        tried = _grow(
+            parameters | QUICK, grown, held_out, horizons, weights, columns.categorical(categorical), keep_rows=True
+        )
+    except DataError:  # too few of the rows, or of their columns, tell anything
+        return False
     return tried.ranks_apart(_known(grown[1], horizons, weights), _known(held_out[1], horizons))
 
 
@@ -345,7 +349,8 @@ def _known(y: Any, horizons: Sequence[float], sample_weight: Any = None) -> tupl
     duration, observed = _columns(y)
     weight = censoring_weights(duration, observed, horizons)
     if sample_weight is not None:
-        weight = weight * np.asarray(sample_weight, float)[:, None]
+        own = np.asarray(sample_weight, float)
+        weight = weight * (own / own.mean())[:, None]  # penalties of the trees count rows of weight 1
     return churn_known(duration, observed, horizons, "event"), weight
 
 
@@ -380,7 +385,8 @@ def demand_outcomes(y: Any, kind: str, names: Sequence[Any]) -> None:
     if not stayed_in_sight.any() and not observed.all():
         raise DataError(
             f"nobody was followed for {names[-1]}: the longest of {len(duration):,} rows is "
-            f"{duration.max(initial=0.0):g} days. Shorten churn.horizons, or look at earlier cutoffs."
+            f"{duration.max(initial=0.0):g} days. Shorten churn.horizons{_learnable(names, horizons, duration)}, or give "
+            "a longer log."
         )
     churned, stayed = (known == 1).sum(axis=0), (known == 0).sum(axis=0)
     if not churned.any():
@@ -395,3 +401,9 @@ def demand_outcomes(y: Any, kind: str, names: Sequence[Any]) -> None:
             f"too few to learn from: at best ({names[best]}) {rarer[best]} of {len(duration):,} rows {what}; "
             f"{FEWEST_OUTCOMES} are needed. Take more customers, more cutoffs or other horizons."
         )
+
+
+def _learnable(names: Sequence[Any], horizons: Sequence[float], duration: Float64) -> str:
+    """Say which horizons somebody was followed for."""
+    followed = [str(name) for name, days in zip(names, horizons, strict=True) if duration.max(initial=0.0) >= days]
+    return f" to {', '.join(followed)}" if followed else ""

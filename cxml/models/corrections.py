@@ -159,7 +159,9 @@ def rank_apart(train: Residual, held_out: Residual, growth: Growth, binned: Binn
     bool
         False where a threshold has no trees of its own for want of outcomes.
     """
-    bare = [replace(rows, margins=np.broadcast_to(train.base_rates(), rows.margins.shape)) for rows in (train, held_out)]
+    bare = [
+        replace(rows, margins=np.broadcast_to(train.base_rates(), rows.margins.shape)) for rows in (train, held_out)
+    ]
     own = grow_corrections(bare[0], bare[1], growth, binned, always=True)
     gains = np.zeros(len(held_out.matrix))
     for k, trees in enumerate(own):

@@ -151,11 +151,14 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """
         self._check_parameters()
         columns = Columns.of(X)
+        self._check_constraints(columns.n)
         grown = self._informative(columns.matrix(X), y, sample_weight, self._n_cuts(y))
         _demand_variety(grown.outcomes)
         later = None
         if eval_set is not None:
-            later = self._informative(columns.matrix(eval_set[0]), eval_set[1], None, grown.outcomes.n_cuts)
+            later = self._informative(
+                columns.matrix(eval_set[0]), eval_set[1], None, grown.outcomes.n_cuts, "y of eval_set"
+            )
         boosted = boost(
             self._lightgbm_parameters(len(grown.matrix)), self._rounds(later is not None),
             (grown.matrix, grown.outcomes), None if later is None else (later.matrix, later.outcomes),
@@ -228,7 +231,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         return self._residual(grown, *train), self._residual(later, *held_out), binned
 
     def _residual(self, rows: _Telling, outcome: Any, weight: Any) -> Residual:
-        latent = self.predictor_.latent(rows.matrix, _threads(self.n_jobs))
+        latent = self.predictor_.latent(rows.matrix, threads_of(self.n_jobs))
         margins = np.subtract.outer(-latent, -self.cut_points_)
         return Residual(rows.matrix, margins, *(np.asarray(values, float)[rows.which] for values in (outcome, weight)))
 
@@ -251,8 +254,9 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         -------
         self
         """
+        check_is_fitted(self, "predictor_")
         matrix, outcome = self.columns_.matrix(X), np.asarray(outcome, float)
-        margins = self.predictor_.margins(matrix, _threads(self.n_jobs))
+        margins = self.predictor_.margins(matrix, threads_of(self.n_jobs))
         calibration = fit_curves(margins, self.cut_points_, outcome, weight)
         shifts = None
         if segments is not None:
@@ -279,12 +283,12 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
     def predict_latent(self, X: Any) -> Float64:
         """Return f(x): the larger, the higher the class. Shape (n,)."""
         check_is_fitted(self, "predictor_")
-        return self.predictor_.latent(self.columns_.matrix(X), _threads(self.n_jobs))
+        return self.predictor_.latent(self.columns_.matrix(X), threads_of(self.n_jobs))
 
     def predict_cdf(self, X: Any) -> Float64:
         """Return P(Y <= k) for k = 0 .. K - 1. Shape (n, K)."""
         check_is_fitted(self, "predictor_")
-        return self.predictor_.distribution(self.columns_.matrix(X), _threads(self.n_jobs))
+        return self.predictor_.distribution(self.columns_.matrix(X), threads_of(self.n_jobs))
 
     def predict_proba(self, X: Any) -> Float64:
         """Return P(Y = k) for k = 0 .. K. Shape (n, K + 1)."""
@@ -298,15 +302,26 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
     def contributions(self, X: Any) -> Float64:
         """Share f(x) among the features. Shape (n, n_features + 1); see `TreeEnsemble.contributions`."""
         check_is_fitted(self, "predictor_")
-        return self.predictor_.contributions(self.columns_.matrix(X), _threads(self.n_jobs))
+        return self.predictor_.contributions(self.columns_.matrix(X), threads_of(self.n_jobs))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the mean log-likelihood of the trees' own distribution, before calibration; higher is better."""
         check_is_fitted(self, "predictor_")
         rows = self._informative(self.columns_.matrix(X), y, sample_weight, len(self.cut_points_))
-        return -mean_loss(self.predictor_.latent(rows.matrix, _threads(self.n_jobs)), rows.outcomes, self.cut_points_)
+        return -mean_loss(self.predictor_.latent(rows.matrix, threads_of(self.n_jobs)), rows.outcomes, self.cut_points_)
 
     def _check_parameters(self) -> None:
+        for name in (
+            "n_estimators",
+            "num_leaves",
+            "max_depth",
+            "min_child_samples",
+            "max_bin",
+            "early_stopping_rounds",
+        ):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, int | np.integer):
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number")
         positive = ("n_estimators", "learning_rate", "min_child_samples", "max_bin", "early_stopping_rounds")
         for name in positive:
             value = getattr(self, name)
@@ -320,25 +335,35 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             if value is not None and not value >= least:
                 raise ConfigError(f"{name} is {value!r}; it must be {least} or more")
 
+    def _check_constraints(self, n_columns: int) -> None:
+        signs = self.monotone_constraints
+        if signs is None:
+            return
+        if len(signs) != n_columns:
+            raise ConfigError(f"monotone_constraints has {len(signs)} entries; X has {n_columns} columns, one each")
+        if strange := [sign for sign in signs if sign not in (-1, 0, 1)]:
+            raise ConfigError(f"monotone_constraints holds {strange[0]!r}; each is -1, 0 or 1")
+
     def _n_cuts(self, y: Any) -> int:
         if self.n_classes is not None:
             return self.n_classes - 1
-        return max(1, int(np.max(np.asarray(y), initial=0)))
+        return max(1, int(np.max(_numbers(y, "y"), initial=0)))
 
-    def _informative(self, matrix: NDArray[Any], y: Any, weight: Any, n_cuts: int) -> _Telling:
+    def _informative(self, matrix: NDArray[Any], y: Any, weight: Any, n_cuts: int, what: str = "y") -> _Telling:
         """Return the rows that tell something, with weights of mean 1."""
-        lower, upper = _bounds(y, n_cuts)
+        lower, upper = _bounds(y, n_cuts, what)
         weights = np.ones(len(lower)) if weight is None else np.asarray(weight, float)
         if len(matrix) != len(lower) or weights.shape != lower.shape:
             raise DataError(
-                f"X has {len(matrix):,} rows, y {len(lower):,}, sample_weight {weights.size:,}; they must be equal"
+                f"X has {len(matrix):,} rows, {what} {len(lower):,}, and sample_weight the shape {weights.shape}; each row "
+                "needs one of each"
             )
         if not (np.isfinite(weights).all() and (weights >= 0).all()):
             raise DataError("sample_weight: holds negative, missing or infinite values. Weights must be 0 or more.")
         tells = ((lower > 0) | (upper < n_cuts)) & (weights > 0)
         if not tells.any():
             raise DataError(
-                f"y: none of {len(lower):,} rows tells anything about its class. Wait until outcomes are seen."
+                f"{what}: none of {len(lower):,} rows tells anything about its class. Wait until outcomes are seen."
             )
         kept = weights[tells]
         rows = matrix if tells.all() else matrix[tells]
@@ -359,7 +384,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             "min_data_in_leaf": leaf_rows, "bagging_fraction": self.subsample,
             "bagging_freq": int(self.subsample < 1.0), "feature_fraction": self.colsample_bytree,
             "lambda_l1": self.reg_alpha, "lambda_l2": self.reg_lambda, "max_bin": self.max_bin,
-            "seed": seed_of(self.random_state), "num_threads": _threads(self.n_jobs) or 0,
+            "seed": seed_of(self.random_state), "num_threads": threads_of(self.n_jobs) or 0,
             "deterministic": True, "force_row_wise": True, "feature_pre_filter": False, "metric": "None",
             "objective": "none", "verbosity": -1,
         }  # fmt: skip
@@ -373,18 +398,25 @@ class _Telling(NamedTuple):
     which: NDArray[np.bool_]
 
 
-def _bounds(y: Any, n_cuts: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    values = np.asarray(y, float)
+def _numbers(y: Any, what: str) -> Float64:
+    try:
+        return np.asarray(y, float)
+    except (TypeError, ValueError):
+        raise DataError(f"{what}: holds what is no number; classes are whole numbers from 0") from None
+
+
+def _bounds(y: Any, n_cuts: int, what: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    values = _numbers(y, what)
     if values.ndim == 1:
         values = np.column_stack([values, values])
     if values.ndim != 2 or values.shape[1] != 2:
-        raise DataError(f"y: has shape {values.shape}; needs one class a row, or its first and last class")
+        raise DataError(f"{what}: has shape {values.shape}; needs one class a row, or its first and last class")
     lower, upper = values.T
     good = (lower >= 0) & (lower <= upper) & (upper <= n_cuts) & (values == np.floor(values)).all(axis=1)
     bad = np.flatnonzero(~good)
     if len(bad):
         shown = ", ".join(f"{values[i].tolist()} in row {i}" for i in bad[:3])
-        raise DataError(f"y: {len(bad):,} of {len(values):,} rows are no classes from 0 to {n_cuts} ({shown})")
+        raise DataError(f"{what}: {len(bad):,} of {len(values):,} rows are no classes from 0 to {n_cuts} ({shown})")
     return lower.astype(np.int32), upper.astype(np.int32)
 
 
@@ -398,14 +430,22 @@ def _demand_variety(outcomes: Intervals) -> None:
 
 
 def seed_of(random_state: Any) -> int:
+    """Turn what scikit-learn calls a random state into LightGBM's seed; None is 0."""
     if random_state is None:
         return 0
     if isinstance(random_state, int | np.integer):
+        if not -(2**31) <= random_state < 2**31:
+            raise ConfigError(f"random_state is {random_state}; it must fit into 32 bits")
         return int(random_state)
-    return int(random_state.randint(2**31 - 1))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31 - 1))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    raise ConfigError(f"random_state is {random_state!r}; write a whole number")
 
 
-def _threads(n_jobs: int | None) -> int | None:
+def threads_of(n_jobs: int | None) -> int | None:
+    """Give the number of threads; None for all."""
     return None if n_jobs is None or n_jobs < 1 else int(n_jobs)
 
 

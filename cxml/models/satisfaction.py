@@ -134,6 +134,8 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         lowest, highest = _checked_scale(self.scale)
         kind = score_kind(self.scale) if self.kind is None else self.kind
         groups = score_groups(kind, lowest, highest)
+        if kind not in ("custom", score_kind(self.scale)):
+            raise ConfigError(f"kind '{kind}' has another scale than {lowest} to {highest}; leave one of the two out")
         demand_answers(y, self.scale)
         classes = _classes(y, self.scale)
         boosting = CumulativeLinkBoosting(**parameters_of(self) | {"n_classes": highest - lowest + 1})

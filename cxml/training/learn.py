@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxml.config import ParametersConfig, ProfitConfig, ProjectConfig, to_yaml
-from cxml.errors import ConfigError, nearest
+from cxml.errors import ConfigError, ended, nearest
 from cxml.evaluate.baselines import churn_baselines, score_baselines
 from cxml.evaluate.exam import BY_REASON, MODEL, Exam, examine_churn, examine_scores, worst_of
 from cxml.evaluate.profit import Campaign
@@ -286,8 +286,8 @@ def demand_value(profit: ProfitConfig | None, plan: FeaturePlan) -> None:
     """
     if profit is not None and isinstance(profit.value, str) and profit.value not in plan.numeric:
         raise ConfigError(
-            f"churn.profit.value: no numeric feature '{profit.value}'{nearest(profit.value, plan.numeric)}. Name one "
-            "of the features, or give a number."
+            f"churn.profit.value: no numeric feature '{profit.value}'{ended(nearest(profit.value, plan.numeric))} Name "
+            "one of the features, or give a number."
         )
 
 

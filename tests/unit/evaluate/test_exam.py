@@ -114,6 +114,15 @@ def test_the_verdict_says_on_what_the_model_is_better(target, decides):
     assert exam_with(target, base=BAD).verdict().startswith(f"{target}: does NOT beat every baseline on {decides}: ")
 
 
+def test_an_interval_that_is_not_known_proves_nothing():
+    """One customer has no interval, and no known outcome has no difference."""
+    unsure = exam_with("churn", base=Interval(-0.02, float("nan"), float("nan")))
+    assert "but within chance" in unsure.verdict()
+    nothing = Exam("churn", 9, 9, {MODEL: {}}, {"base": {}})
+    assert not nothing.beats_all
+    assert nothing.verdict() == "churn: nothing to compare with on log loss"
+
+
 def test_the_verdict_names_the_worst_difference_and_counts_the_others():
     exam = exam_with("churn", base=GOOD, rule=BAD, regression=WORST, trees=BAD, last=CLOSE)
     assert exam.verdict() == (

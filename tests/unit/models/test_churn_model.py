@@ -147,7 +147,10 @@ NOTHING_TO_LEARN = {
         np.vstack([many(100, 0, 5), many(10, 1)]),
         r"at best \(30d\) 5 of 205 rows stayed; 30 are needed",
     ),
-    "not followed long enough": (np.vstack([many(50, 0), many(10, 1)]), "nobody was followed for 90d.*50 days"),
+    "not followed long enough": (
+        np.vstack([many(50, 0), many(10, 1)]),
+        r"nobody was followed for 90d.*50 days\. Shorten churn\.horizons to 30d, or",
+    ),
     "one column": (np.ones(200), "needs two columns"),
     "four columns": (np.ones((200, 4)), "needs two columns"),
     "durations that cannot be": (many(-5, 1), "200 of 200 rows have no usable duration"),

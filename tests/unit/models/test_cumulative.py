@@ -231,4 +231,47 @@ def test_columns_that_never_vary_are_refused():
 def test_what_lightgbm_refuses_is_an_error_of_the_question():
     X, y, _ = simulate(100)
     with pytest.raises(ConfigError, match="LightGBM refuses the parameters"):
-        CumulativeLinkBoosting(monotone_constraints=[1, -1]).fit(X, y)
+        CumulativeLinkBoosting(max_bin=1).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"monotone_constraints": [1, -1]}, "has 2 entries; X has 3 columns"),
+        ({"monotone_constraints": [5, 0, 0]}, "holds 5; each is -1, 0 or 1"),
+        ({"n_estimators": 10.0}, "n_estimators is 10.0; it must be a whole number"),
+        ({"random_state": "x"}, "random_state is 'x'; write a whole number"),
+        ({"random_state": 1.5}, "random_state is 1.5; write a whole number"),
+        ({"random_state": 2**40}, "must fit into 32 bits"),
+    ],
+)
+def test_parameters_of_the_wrong_kind_are_told_apart_from_wrong_data(parameters, message):
+    X, y, _ = simulate(100)
+    with pytest.raises(ConfigError, match=message):
+        CumulativeLinkBoosting(**parameters).fit(X, y)
+
+
+def test_a_generator_is_a_random_state_too():
+    X, y, _ = simulate(300)
+    texts = [
+        CumulativeLinkBoosting(n_estimators=3, random_state=np.random.default_rng(seed), n_jobs=1)
+        .fit(X, y)
+        .booster_text_
+        for seed in (1, 1, 2)
+    ]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_faults_of_the_held_out_rows_are_told_as_theirs():
+    X, y, _ = simulate(100)
+    with pytest.raises(DataError, match=r"^y of eval_set: 100 of 100 rows are no classes"):
+        CumulativeLinkBoosting().fit(X, y, eval_set=(X, np.full(100, 9)))
+    with pytest.raises(DataError, match=r"^y: holds what is no number"):
+        CumulativeLinkBoosting().fit(X, ["late"] * 100)
+    with pytest.raises(DataError, match=r"sample_weight the shape \(100, 1\)"):
+        CumulativeLinkBoosting().fit(X, y, sample_weight=np.ones((100, 1)))
+
+
+def test_what_was_not_fitted_cannot_be_calibrated():
+    with pytest.raises(NotFittedError):
+        CumulativeLinkBoosting().calibrate(np.zeros((2, 3)), np.zeros((2, 1)))

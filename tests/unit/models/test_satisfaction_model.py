@@ -98,7 +98,13 @@ def test_answers_that_teach_nothing_are_refused(y, message):
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
-    [({"scale": (5, 1)}, "scale is"), ({"scale": (1, 5.5)}, "whole numbers"), ({"kind": "np"}, "did you mean 'nps'")],
+    [
+        ({"scale": (5, 1)}, "scale is"),
+        ({"scale": (1, 5.5)}, "whole numbers"),
+        ({"kind": "np"}, "did you mean 'nps'"),
+        ({"kind": "nps", "scale": (1, 5)}, "has another scale"),
+        ({"kind": "csat", "scale": (1, 7)}, "has another scale"),
+    ],
 )
 def test_questions_about_no_scale_are_refused(parameters, message):
     with pytest.raises(ConfigError, match=message):
