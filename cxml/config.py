@@ -514,6 +514,9 @@ class SatisfactionConfig(_Part):
     touchpoint: str = Field(description="rows of this touchpoint carry the answer in `score`")
     asked: str | None = Field(None, description="touchpoint of being asked; then the cutoff is that moment")
     scale: tuple[StrictInt, StrictInt] | None = Field(None, description="lowest and highest score; for kind custom")
+    calibrate_by: str | None = Field(
+        None, description="attribute whose segments are calibrated apart, as far as the data bear it"
+    )
     parameters: ParametersConfig | None = Field(None, description="of the trees; what is not named stays as it is")
 
     @model_validator(mode="after")
@@ -571,10 +574,11 @@ class ProjectConfig(_Part):
     def _something_to_learn(self) -> ProjectConfig:
         if self.churn is None and self.satisfaction is None:
             raise ValueError("nothing to learn: add 'churn' or 'satisfaction'")
-        by, attributes = self.churn and self.churn.calibrate_by, [*self.journeys.attributes]
-        attributes += self.customers.attributes if self.customers else []
-        if by and by not in attributes:
-            raise fault(f"'{by}' is no attribute{nearest(by, attributes)}", "churn", "calibrate_by")
+        attributes = [*self.journeys.attributes, *(self.customers.attributes if self.customers else [])]
+        for target in ("churn", "satisfaction"):
+            by = getattr(getattr(self, target), "calibrate_by", None)
+            if by is not None and by not in attributes:
+                raise fault(f"'{by}' is no attribute{nearest(by, attributes)}", target, "calibrate_by")
         taken = set(self.journeys.attributes) & set(self.customers.attributes if self.customers else [])
         if taken:
             what = f"attribute '{min(taken)}' is in both journeys and customers; rename one under columns"

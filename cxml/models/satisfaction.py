@@ -31,6 +31,9 @@ class SatisfactionModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         How scores group; default: by the scale. See `score_groups`.
     calibrate : bool
         Calibrate every score where `fit` is given a ``calibration_set``.
+    calibrate_by : str or int, optional
+        A column of category codes, by name or position: each segment gets a shift of its own in log odds, shrunk to
+        none as far as the data do not bear it; see `cxml.models.calibration.fit_segments`.
     n_estimators, learning_rate, num_leaves, max_depth, min_child_samples, subsample, colsample_bytree, reg_alpha, \
 reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, n_jobs
         As in `CumulativeLinkBoosting`. A monotone constraint of 1 means: the score must not fall as the column rises.
@@ -64,6 +67,7 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         kind: str | None = None,
         *,
         calibrate: bool = True,
+        calibrate_by: str | int | None = None,
         n_estimators: int | None = None,
         learning_rate: float = 0.05,
         num_leaves: int = 15,
@@ -82,6 +86,7 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         self.scale = scale
         self.kind = kind
         self.calibrate = calibrate
+        self.calibrate_by = calibrate_by
         self.n_estimators = n_estimators
         self.learning_rate = learning_rate
         self.num_leaves = num_leaves
@@ -147,7 +152,8 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
             categorical_feature=categorical_feature,
         )
         if self.calibrate and calibration_set is not None:
-            boosting.calibrate(calibration_set[0], _known(_classes(calibration_set[1], self.scale), highest - lowest))
+            known = _known(_classes(calibration_set[1], self.scale), highest - lowest)
+            boosting.calibrate(calibration_set[0], known, segments=self.calibrate_by)
         self.boosting_, self.predictor_, self.groups_ = boosting, boosting.predictor_, groups
         self.classes_ = np.arange(lowest, highest + 1)
         self.n_features_in_ = boosting.n_features_in_

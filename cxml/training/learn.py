@@ -298,7 +298,7 @@ def _learn_churn(study: Study, config: ProjectConfig, plan: FeaturePlan) -> tupl
     horizons = [str(h) for h in churn.horizons]
     model = ChurnModel(
         kind=kind, horizons=horizons, reasons=list(churn.reasons) or None, corrections=churn.corrections,
-        calibrate_by=None if churn.calibrate_by is None else plan.columns.index(f"last__{churn.calibrate_by}"),
+        calibrate_by=_segments(churn.calibrate_by, plan),
         random_state=config.random_state, **_given(churn.parameters),
     )  # fmt: skip
     later = (study.parts["calibration"].X, study.parts["calibration"].y)
@@ -312,6 +312,11 @@ def _learn_churn(study: Study, config: ProjectConfig, plan: FeaturePlan) -> tupl
     return model.predictor_, settings | ({"reasons": list(churn.reasons)} if churn.reasons else {})
 
 
+def _segments(by: str | None, plan: FeaturePlan) -> int | None:
+    """Find the column of an attribute."""
+    return None if by is None else plan.columns.index(f"last__{by}")
+
+
 def _learn_satisfaction(
     study: Study, config: ProjectConfig, plan: FeaturePlan
 ) -> tuple[CumulativePredictor, dict[str, Any]]:
@@ -319,8 +324,9 @@ def _learn_satisfaction(
     assert satisfaction is not None
     lowest, highest = satisfaction.bounds
     model = SatisfactionModel(
-        scale=satisfaction.bounds, random_state=config.random_state, **_given(satisfaction.parameters)
-    )
+        scale=satisfaction.bounds, calibrate_by=_segments(satisfaction.calibrate_by, plan),
+        random_state=config.random_state, **_given(satisfaction.parameters),
+    )  # fmt: skip
     later = (study.parts["calibration"].X, study.parts["calibration"].y)
     model.fit(
         study.parts["train"].X, study.parts["train"].y, eval_set=later, calibration_set=later,
@@ -397,6 +403,7 @@ def config_digest(config: ProjectConfig) -> str:
 _LATER = {
     "journeys": ("session_gap", "repeat_within", "respond_within", "self_service"),
     "features": ("modules", "max_columns"),
+    "satisfaction": ("calibrate_by",),
 }
 
 
@@ -405,6 +412,8 @@ def _as_ever(config: ProjectConfig) -> dict[str, set[str]]:
     found = {}
     for part, names in _LATER.items():
         values = getattr(config, part)
+        if values is None:
+            continue
         usual = {name: type(values).model_fields[name].get_default(call_default_factory=True) for name in names}
         found[part] = {name for name, default in usual.items() if getattr(values, name) == default}
     return found

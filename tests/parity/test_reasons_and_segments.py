@@ -39,6 +39,7 @@ def trained(simulation, tmp_path_factory):
     events.to_parquet(folder / "events.parquet")
     text = (folder / "project.yaml").read_text()
     text = text.replace("  touchpoints: [cancelled]\n", PART)
+    text = text.replace("  touchpoint: survey_answer\n", "  touchpoint: survey_answer\n  calibrate_by: region\n")
     (folder / "project.yaml").write_text(text + "features: {windows: [30d, 90d]}\n")
     project = Project.from_file(folder / "project.yaml")
     log = project.read(quarantine=folder / "quarantine.parquet")
@@ -58,6 +59,7 @@ def test_the_card_tells_how_good_each_reason_is(trained):
 def test_both_ways_give_the_same_bits(simulation, trained):
     log, model, events = trained
     predictor = model.targets["churn"]
+    assert model.targets["satisfaction"].segments is not None
     assert predictor.segments is not None and predictor.reasons is not None and predictor.corrections
     table = score_log(model, log, parse_instant(AT), reasons=2, threads=2)
     names = [name for name in table.column_names if "__" in name]

@@ -157,6 +157,7 @@ FAULTS = {
     "two reasons at once": (START + "churn: {kind: event, touchpoints: [x, y], reasons: {a: [x], b: [y, x]}}", "line 4: churn.reasons.a.0: 'x' has more than one reason"),
     "churn without reason": (START + "churn: {kind: event, touchpoints: [x, y, z], reasons: {a: [x], b: [y]}}", "line 4: churn.reasons: every one of 'touchpoints' needs its reason, and 'z' has none"),
     "calibrated by nothing": (START + "  attributes: [plan]\nchurn: {kind: inactivity, calibrate_by: plann}", "line 5: churn.calibrate_by: 'plann' is no attribute; did you mean 'plan'?"),
+    "answers calibrated by nothing": (START + "  attributes: [plan]\nsatisfaction: {kind: nps, touchpoint: a, calibrate_by: plann}", "line 5: satisfaction.calibrate_by: 'plann' is no attribute; did you mean 'plan'?"),
     "corrections sometimes": (START + "churn: {kind: inactivity, corrections: sometimes}", "line 4: churn.corrections: cannot be 'sometimes'; known: apart, auto, false, true"),
     "unknown churn column": (START + "churn: {kind: table, source: c.csv, columns: {when: x}}", "line 4: churn.columns.when: unknown name; known: customer_id, timestamp"),
     "scale that falls": (START + SURVEY.replace("[1, 5]", "[5, 1]"), "line 4: satisfaction.scale: must ascend"),

@@ -80,6 +80,28 @@ def test_a_score_that_nobody_gave_is_improbable_and_no_obstacle():
     assert probability[:, 5].max() < 0.01
 
 
+def test_segments_that_differ_are_calibrated_apart_and_others_are_left_alone():
+    """One region has grown less content since; the trees, grown before, cannot know."""
+
+    def later(seed):
+        X, y = simulate(4000, seed=seed)
+        X[:, 2] = np.arange(4000) % 4
+        return X, np.where(X[:, 2] == 3, np.maximum(y - 3, 0), y)
+
+    X, y = simulate(4000)
+    X[:, 2] = np.arange(4000) % 4
+    rows, fresh = later(5), later(6)
+    parts = {"eval_set": rows, "calibration_set": rows, "categorical_feature": [2]}
+    plain = SatisfactionModel(n_estimators=60, n_jobs=1).fit(X, y, **parts)
+    apart = clone(plain).set_params(calibrate_by=2).fit(X, y, **parts)
+    off = {
+        name: [abs((model.predict(fresh[0]) - fresh[1])[fresh[0][:, 2] == region].mean()) for region in range(4)]
+        for name, model in (("plain", plain), ("apart", apart))
+    }
+    assert off["plain"][3] > 1 and max(off["plain"][:3]) > 0.4
+    assert max(off["apart"]) < 0.25
+
+
 @pytest.mark.parametrize(
     ("y", "message"),
     [
