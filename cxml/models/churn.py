@@ -164,7 +164,6 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         """
         self._check()
         horizons = _horizons_days(self.horizons)
-        duration, observed = _columns(y)
         demand_outcomes(y, self.kind, self.horizons)
         parameters = parameters_of(self) | {
             "n_classes": len(horizons) + 1, "random_state": seed_of(self.random_state),
@@ -385,8 +384,8 @@ def demand_outcomes(y: Any, kind: str, names: Sequence[Any]) -> None:
     if not stayed_in_sight.any() and not observed.all():
         raise DataError(
             f"nobody was followed for {names[-1]}: the longest of {len(duration):,} rows is "
-            f"{duration.max(initial=0.0):g} days. Shorten churn.horizons{_learnable(names, horizons, duration)}, or give "
-            "a longer log."
+            f"{duration.max(initial=0.0):g} days. Shorten churn.horizons{_learnable(names, horizons, duration)}, or "
+            "give a longer log."
         )
     churned, stayed = (known == 1).sum(axis=0), (known == 0).sum(axis=0)
     if not churned.any():

@@ -101,7 +101,7 @@ class Residual:
         return rates
 
     def loss(self, k: int, correction: Float64) -> Float64:
-        """Weighted log loss of each row at a threshold, in nats, as it is after calibration on these rows; 0: unknown."""
+        """Weighted log loss of each row at a threshold, in nats, as calibration on these rows leaves it; 0: unknown."""
         margins = self.margins[:, k : k + 1] + correction[:, None]
         curves = fit_curves(margins, np.zeros(1), self.outcome[:, k : k + 1], self.weight[:, k : k + 1])
         return self._loss(k, curves.log_odds(margins)[:, 0])

@@ -355,8 +355,8 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         weights = np.ones(len(lower)) if weight is None else np.asarray(weight, float)
         if len(matrix) != len(lower) or weights.shape != lower.shape:
             raise DataError(
-                f"X has {len(matrix):,} rows, {what} {len(lower):,}, and sample_weight the shape {weights.shape}; each row "
-                "needs one of each"
+                f"X has {len(matrix):,} rows, {what} {len(lower):,}, and sample_weight the shape {weights.shape}; each "
+                "row needs one of each"
             )
         if not (np.isfinite(weights).all() and (weights >= 0).all()):
             raise DataError("sample_weight: holds negative, missing or infinite values. Weights must be 0 or more.")
