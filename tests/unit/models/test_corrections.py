@@ -49,6 +49,19 @@ def test_horizons_with_little_in_common_get_all_trees_of_their_own(seed, two_ran
     assert off["auto"] == off["apart"] < off[True]
 
 
+def test_rows_too_few_for_a_trial_leave_the_common_trees(monkeypatch):
+    """Of a rare outcome some of the rows may hold none; the training itself has enough."""
+    monkeypatch.setattr("cxml.models.churn.ROWS_OF_TRIAL", 1)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 2))
+    left = np.arange(400) < 30
+    y = np.column_stack([np.where(left, 15.0, 100.0), left])
+    for seed in range(20):
+        model = ChurnModel(horizons=("30d", "90d"), random_state=seed, n_estimators=5, n_jobs=1)
+        model.fit(X, y, eval_set=(X, y))
+        assert model.boosting_.best_iteration_ > 1
+
+
 def test_no_horizon_grows_more_trees_than_it_may():
     model = fit(False, corrections="apart", n_estimators=7)
     assert [own.n_trees for own in model.predictor_.corrections] == [7, 7]
