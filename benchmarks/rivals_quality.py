@@ -108,7 +108,7 @@ def size(model: Any) -> tuple[int, int]:
     boosting = model.boosting_
     if getattr(model, "corrections", None) is None or len(boosting.eval_losses_) > 1:
         return len(boosting.eval_losses_), boosting.num_leaves
-    growth = all_trees(boosting._lightgbm_parameters(1), ROUNDS, boosting.early_stopping_rounds)
+    growth = all_trees(boosting._lightgbm_parameters((1, 1)), ROUNDS, boosting.early_stopping_rounds)
     grown = sum(
         min(own.n_trees + growth.patience, ROUNDS) for own in boosting.predictor_.corrections if own is not None
     )

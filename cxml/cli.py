@@ -326,6 +326,14 @@ def backtest(
         bool,
         typer.Option("--random-split", help="Show by how much a random split, which knows the future, flatters."),
     ] = False,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ATTRIBUTE",
+            help="Show the figures of its segments; repeat for more. Default: of all attributes.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Parquet or CSV file for every figure, one a row.", show_default=False),
@@ -350,7 +358,7 @@ def backtest(
     if random_split:
         voice.say("warning: a random split learns from the future of those it tests; its figures are shown to warn")
     result = _open(config, as_of).backtest(
-        folds=folds, random_split=random_split, out=out, plot=plot, track=track, progress=voice
+        folds=folds, random_split=random_split, by=by or (), out=out, plot=plot, track=track, progress=voice
     )
     if as_json:
         _print_json(result.to_dict())
@@ -601,6 +609,15 @@ def nps(
             "no feature.",
         ),
     ] = 0.05,
+    bootstrap: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Intervals from so many draws of whole customers, e.g. 1000. Default: influence functions, which are "
+            "quicker and say the same.",
+            show_default=False,
+        ),
+    ] = None,
     ask: Annotated[
         int | None, typer.Option(min=1, help="Choose so many customers to ask next.", show_default=False)
     ] = None,
@@ -627,8 +644,8 @@ def nps(
     """
     voice = Voice(quiet)
     result = _open(config, as_of).nps(
-        model, cutoff=cutoff, window=window, every=every, by=by, level=level, hidden=hidden, ask=ask, out=out,
-        ask_out=ask_out, plot=plot, progress=voice,
+        model, cutoff=cutoff, window=window, every=every, by=by, level=level, hidden=hidden, bootstrap=bootstrap,
+        ask=ask, out=out, ask_out=ask_out, plot=plot, progress=voice,
     )  # fmt: skip
     if as_json:
         _print_json(result.to_dict())
@@ -730,6 +747,8 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a nightly job has nobody to ask for consent
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a server that is not there is so within a minute
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+    # threads of LightGBM that wait would else keep processors from whoever they wait for
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     atexit.register(_leave_quickly)
     try:
         app(args=arguments, prog_name="cxml")

@@ -118,6 +118,13 @@ class Project:
             self._log = replace(self._log, quality=quality)
         return self._log
 
+    def _read_and_tell(self, progress: Progress) -> JourneyLog:
+        """Read, and say how many rows were set aside, where the result will not."""
+        log = self.read(progress=progress)
+        if (set_aside := log.quality.set_aside()) is not None:
+            progress.say(set_aside)
+        return log
+
     def _words_that_never_occur(self, log: JourneyLog) -> dict[str, str]:
         """Those of the journeys, and those of what is to be learned."""
         from cxml.journeys.taxonomy import words_that_never_occur
@@ -376,7 +383,7 @@ class Project:
         from cxml.models.store import save_model
         from cxml.training.learn import train
 
-        log, config, tuned = self.read(progress=progress), self.config, {}
+        log, config, tuned = self._read_and_tell(progress), self.config, {}
         if tune is not None:
             from cxml.training.tune import tune as search
             from cxml.training.tune import with_tuned
@@ -487,6 +494,7 @@ class Project:
         *,
         folds: int | None = None,
         random_split: bool = False,
+        by: Sequence[str] = (),
         out: str | os.PathLike[str] | None = None,
         plot: str | os.PathLike[str] | None = None,
         track: bool = True,
@@ -500,6 +508,8 @@ class Project:
             Exactly so many; default: as many as fit, at most five.
         random_split : bool
             Also show by how much a random split flatters.
+        by : sequence of str
+            Attributes whose segments the tables for people show; default: all. ``out`` holds those of all.
         out : path, optional
             Parquet or CSV file for every figure; see `Backtest.table`.
         plot : path, optional
@@ -515,13 +525,16 @@ class Project:
         """
         from cxml.evaluate.plots import plot_format, save_plot
         from cxml.scoring.batch import write_scores
-        from cxml.training.backtest import backtest
+        from cxml.training.backtest import backtest, demand_attributes
 
         refuse_unknown_ending(out)
         if plot is not None:
             plot_format(plot)  # now, not after an hour
+        by = (by,) if isinstance(by, str) else tuple(by)
+        about = self.config.customers
+        demand_attributes(by, (*self.config.journeys.attributes, *(about.attributes if about else ())))
         log = self.read(progress=progress)
-        result = backtest(log, self.config, self.leavers(), progress, folds=folds, random_split=random_split)
+        result = backtest(log, self.config, self.leavers(), progress, folds=folds, random_split=random_split, by=by)
         if out is not None:
             write_scores(result.table(), out)
         if plot is not None:
@@ -746,6 +759,7 @@ class Project:
         by: str | None = None,
         level: float = 0.95,
         hidden: float = 0.05,
+        bootstrap: int | None = None,
         ask: int | None = None,
         out: str | os.PathLike[str] | None = None,
         ask_out: str | os.PathLike[str] | None = None,
@@ -772,6 +786,8 @@ class Project:
         hidden : float
             Intervals of corrected figures allow for up to such a share of what moves both feeling and answering to
             be in no feature; from 0 to below 1.
+        bootstrap : int, optional
+            Intervals come from so many draws of whole customers, 100 at least; default: from influence functions.
         ask : int, optional
             How many surveys to send next.
         out, ask_out : path, optional
@@ -784,6 +800,7 @@ class Project:
         -------
         NpsReport
         """
+        from cxml.evaluate.expected_nps import FEWEST_DRAWS
         from cxml.evaluate.nps_plot import save_nps_plot
         from cxml.evaluate.plots import plot_format
         from cxml.training.nps import nps_report, write_frame
@@ -798,14 +815,16 @@ class Project:
             raise ConfigError(f"--level is {level}; it must lie between 0 and 1, e.g. 0.95")
         if not 0 <= hidden < 1:
             raise ConfigError(f"--hidden is {hidden}; it must be 0 or more and below 1, e.g. 0.05")
+        if bootstrap is not None and bootstrap < FEWEST_DRAWS:
+            raise ConfigError(f"--bootstrap is {bootstrap}; give {FEWEST_DRAWS} draws or more, e.g. 1000")
         span = every if every in (None, "month") else _duration(every, "--every")
         back = None if window is None else _duration(window, "--window")
         loaded = self._model(model)
-        log = self.read(progress=progress)
+        log = self._read_and_tell(progress)
         moment = self.config.snapshots.end if cutoff is None else _instant(cutoff, "--cutoff")
         report = nps_report(
             log, self.config, loaded, until=moment, window=back, every=span, by=by, level=level, hidden=hidden,
-            ask=ask, leavers=self.leavers(), progress=progress,
+            bootstrap=bootstrap, ask=ask, leavers=self.leavers(), progress=progress,
         )  # fmt: skip
         if out is not None:
             report.write(out)
@@ -987,11 +1006,8 @@ class ScoreResult:
         """Say what was scored."""
         when = f" at {self.summary.when()} ({self.why})" if self.summary.n else f" ({self.why})"
         lines = [f"{self.summary.n:,} customers scored{when}", *self.summary.lines()]
-        if self.quality.rows_quarantined:
-            where = f": {self.quality.quarantine}" if self.quality.quarantine else ""
-            lines.append(
-                f"{self.quality.rows_quarantined:,} rows quarantined ({self.quality.share_quarantined:.2%}){where}"
-            )
+        if (set_aside := self.quality.set_aside()) is not None:
+            lines.append(set_aside)
         if self.destination is not None:
             lines.append(f"{'changes' if 'change' in self.summary.counts else 'scores'}: {self.destination}")
         return lines

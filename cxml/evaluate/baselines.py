@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from cxml.errors import DataError
 from cxml.evaluate.metrics import Float64
+from cxml.models.boosting import threads_for
 from cxml.times import Duration
 
 if TYPE_CHECKING:
@@ -235,6 +236,7 @@ def _lightgbm(objective: str, x: Any, y: Float64, x_test: Any, codes: Any, rando
 
     parameters = {
         "objective": objective, "seed": random_state, "deterministic": True, "force_row_wise": True, "verbosity": -1,
+        "num_threads": threads_for(len(y) * x.shape[1]),
     }  # fmt: skip
     data = lightgbm.Dataset(x, y, categorical_feature=codes)
     booster = lightgbm.train(parameters, data, num_boost_round=_LIGHTGBM_ROUNDS)

@@ -136,7 +136,8 @@ _EVERYBODY = (
     "At the end of the log, with 95 % intervals that respect customers. Raw is the mean of the answers; ipw weighs "
     "them by 1 / P(answered); doubly robust is what models expect of every customer, corrected by what they got wrong "
     "for those who answered. All of it corrects for what the features know of who stays silent, for nothing else; "
-    "intervals of both allow for a little that no feature knows (docs/satisfaction.md)."
+    "intervals of both allow for a little that no feature knows (docs/satisfaction.md). Where `trust` says NO, "
+    "corrected figures rest on too little to act on."
 )
 _LIMITS = (
     "It speaks of customers and touchpoints like those it learned from; watch the `status` column of its scores and "

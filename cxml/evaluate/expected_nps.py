@@ -11,7 +11,8 @@ Three figures stand side by side here:
   and Robins 2005, Biometrics 61(4)).
 
 All three carry the answers over to a population that was not the one asked (Dahabreh et al. 2020, Statistics in
-Medicine 39(14)) by the odds of being of that population. Intervals come from influence functions summed by customer.
+Medicine 39(14)) by the odds of being of that population. Intervals come from influence functions summed by customer,
+or from draws of whole customers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cxml.errors import ConfigError, DataError
-from cxml.evaluate.bootstrap import Interval
+from cxml.evaluate.bootstrap import Interval, customer_draws, percentile_interval
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -36,6 +37,8 @@ LOWEST_PROPENSITY = 0.02
 HIGHEST_ODDS = 20.0
 #: With fewer answers there is no figure.
 FEWEST_ANSWERS = 10
+#: With fewer draws the ends of an interval are those of a few draws.
+FEWEST_DRAWS = 100
 #: With fewer pairs of answers there is no ceiling.
 FEWEST_PAIRS = 50
 #: How far to go on along the line from half of the customers to all: 1 / (2^r - 1) for a bias of order n^-r, r = 1/2.
@@ -44,6 +47,18 @@ STEP = 1.0 / (2.0**0.5 - 1.0)
 STEP_SPREAD = 1.09
 
 RAW, IPW, DR = "raw", "ipw", "dr"
+
+#: Corrected figures that are worth fewer equally weighted answers rest on few; see `effective_size`.
+FEWEST_EFFECTIVE = 30.0
+#: Where a larger share of the asked hardly ever answers, the model alone speaks for them.
+MOST_CLIPPED = 0.05
+#: What there is to doubt of a corrected figure, and why.
+FEW, SILENT, BEYOND = "few answers", "hardly ever answer", "beyond the scale"
+DOUBTS = {
+    FEW: f"they rest on answers that tell less than {FEWEST_EFFECTIVE:.0f} equally weighted ones would",
+    SILENT: f"more than {MOST_CLIPPED:.0%} of the asked hardly ever answer, and for these the model alone speaks",
+    BEYOND: "their whole interval lay beyond the scale before it was cut to it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +165,14 @@ class _Estimate:
         return Interval(self.value, self.value - half, self.value + half)
 
 
-def estimate(asked: Asked, population: Population | None = None, *, level: float = 0.95) -> Figures:
+def estimate(
+    asked: Asked,
+    population: Population | None = None,
+    *,
+    level: float = 0.95,
+    bootstrap: int | None = None,
+    random_state: int = 0,
+) -> Figures:
     """Estimate a mean over a population by the answers of some.
 
     Parameters
@@ -160,6 +182,11 @@ def estimate(asked: Asked, population: Population | None = None, *, level: float
         Default: everybody who was asked.
     level : float
         Of the intervals.
+    bootstrap : int, optional
+        Intervals are percentiles of so many draws of whole customers, each with all askings and all rows of the
+        population, the models as they are; at least 100. Default: influence functions.
+    random_state : int
+        Seed of the draws.
 
     Returns
     -------
@@ -181,6 +208,8 @@ def estimate(asked: Asked, population: Population | None = None, *, level: float
     """
     if not 0 < level < 1:
         raise ConfigError(f"level is {level}; it must lie between 0 and 1, e.g. 0.95")
+    if bootstrap is not None and bootstrap < FEWEST_DRAWS:
+        raise ConfigError(f"bootstrap is {bootstrap}; ends of intervals need {FEWEST_DRAWS} draws or more, e.g. 1000")
     if population is None:
         population = Population(asked.customer, asked.expected)
     came = asked.answered
@@ -190,14 +219,17 @@ def estimate(asked: Asked, population: Population | None = None, *, level: float
         nothing = Interval(float("nan"), float("nan"), float("nan"))
         return Figures(nothing, nothing, nothing, **counts, effective=float("nan"), clipped=clipped)
     weight = response_weights(asked)
-    return Figures(
-        _mean(asked.customer[came], asked.value[came], np.ones(int(came.sum()))).interval(level),
-        _mean(asked.customer, asked.value, weight).interval(level),
-        _doubly_robust(asked, population, weight).interval(level),
-        **counts,
-        effective=effective_size(weight),
-        clipped=clipped,
+    found = (
+        _mean(asked.customer[came], asked.value[came], np.ones(int(came.sum()))),
+        _mean(asked.customer, asked.value, weight),
+        _doubly_robust(asked, population, weight),
     )
+    if bootstrap is None:
+        raw, ipw, dr = (one.interval(level) for one in found)
+    else:
+        drawn = _drawn(asked, population, weight, bootstrap, random_state)
+        raw, ipw, dr = (percentile_interval(one.value, drawn[:, k], level) for k, one in enumerate(found))
+    return Figures(raw, ipw, dr, **counts, effective=effective_size(weight), clipped=clipped)
 
 
 def response_weights(asked: Asked) -> Float64:
@@ -234,6 +266,24 @@ def _doubly_robust(asked: Asked, population: Population, weight: Float64) -> _Es
         np.concatenate([expected.customer, missed.customer]),
         np.concatenate([expected.influence, missed.influence]),
     )
+
+
+def _drawn(asked: Asked, population: Population, weight: Float64, n: int, random_state: int) -> Float64:
+    """Make the three figures of each of some draws of customers, shape (n, 3).
+
+    All are made of sums over rows, so what is drawn are the sums of each customer.
+    """
+    of_whom, code = np.unique(np.concatenate([asked.customer, population.customer]), return_inverse=True)
+    came, owner = asked.answered, (code[: len(asked.customer)], code[len(asked.customer) :])
+    value, missed = (np.where(came, x, 0.0) for x in (asked.value, asked.value - asked.expected))
+    columns = [(owner[0], x) for x in (came.astype(np.float64), value, weight, weight * value, weight * missed)]
+    columns += [(owner[1], x) for x in (np.ones(len(population.customer)), population.expected)]
+    sums = np.column_stack([np.bincount(who, x, minlength=len(of_whom)) for who, x in columns])
+    blocks = [times @ sums for times in customer_draws(np.arange(len(of_whom)), n, random_state)]
+    total = np.concatenate([np.empty((0, len(columns))), *blocks])
+    answers, given, weights, weighted, misses, people, expected = total.T
+    with np.errstate(invalid="ignore", divide="ignore"):  # a draw without answers cannot tell
+        return np.column_stack([given / answers, weighted / weights, expected / people + misses / weights])
 
 
 def extrapolate(whole: Figures, halves: Sequence[Figures], *, level: float = 0.95) -> Figures:
@@ -284,8 +334,10 @@ def _extrapolated(whole: Interval, halves: Sequence[Interval], level: float) -> 
     # the mean of the halves is as uncertain as they differ; what they share with the whole cancels
     noise = STEP * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
     beside = np.hypot(noise, STEP_SPREAD * learned)
-    half_width = float(np.hypot((whole.high - whole.low) / 2.0, norm.ppf((1.0 + level) / 2.0) * beside))
-    return Interval(value, value - half_width, value + half_width)
+    further = float(norm.ppf((1.0 + level) / 2.0)) * beside
+    sides = np.maximum([whole.value - whole.low, whole.high - whole.value], 0.0)  # those of draws differ
+    below, above = np.hypot(sides, further).tolist()
+    return Interval(value, value - below, value + above)
 
 
 def population_odds(asked: Float64, population: Float64) -> Float64:
@@ -304,7 +356,7 @@ def population_odds(asked: Float64, population: Float64) -> Float64:
     Returns
     -------
     float64 array of shape (n,)
-        Of mean 1; at most 20.
+        Of mean 1; none more than 20 times the mean there was before it was bounded.
 
     Examples
     --------
@@ -407,6 +459,63 @@ def allow_hidden(figures: Figures, asked: Asked, share: float) -> Figures:
 
 def _reaching(one: Interval, further: float) -> Interval:
     return Interval(one.value, one.low + min(0.0, further), one.high + max(0.0, further))
+
+
+def doubts(figures: Figures, lowest: float, highest: float) -> tuple[str, ...]:
+    """Say why corrected figures are not to be trusted, if so.
+
+    Parameters
+    ----------
+    figures : Figures
+        Before `bounded`.
+    lowest, highest : float
+        The least and the most that the figure can be.
+
+    Returns
+    -------
+    tuple of str
+        Keys of `DOUBTS`; empty where nothing speaks against them, or where there are none.
+
+    Examples
+    --------
+    >>> sure = Interval(20.0, 18.0, 22.0)
+    >>> doubts(Figures(sure, sure, sure, 90, 90, 40, 12.5, 0.01), -100.0, 100.0)
+    ('few answers',)
+    """
+    if np.isnan(figures.dr.value):
+        return ()
+    rounding = 1e-9 * (highest - lowest)
+    beyond = any(one.low > highest + rounding or one.high < lowest - rounding for one in (figures.ipw, figures.dr))
+    found = {FEW: figures.effective < FEWEST_EFFECTIVE, SILENT: figures.clipped > MOST_CLIPPED, BEYOND: beyond}
+    return tuple(doubt for doubt, holds in found.items() if holds)
+
+
+def bounded(figures: Figures, lowest: float, highest: float) -> Figures:
+    """Cut figures and intervals to what the figure can be.
+
+    A corrected figure is a sum of parts, and goes on along a line: nothing keeps it on the scale, nor its interval.
+    The truth is on the scale, so what is cut off never held it.
+
+    Parameters
+    ----------
+    figures : Figures
+    lowest, highest : float
+        The least and the most that the figure can be.
+
+    Returns
+    -------
+    Figures
+
+    Examples
+    --------
+    >>> sure, far = Interval(1.5, 1.4, 1.6), Interval(1.9, 1.74, 2.06)
+    >>> bounded(Figures(sure, far, far, 9, 9, 9, 9.0, 0.0), -2.0, 2.0).dr
+    Interval(value=1.9, low=1.74, high=2.0)
+    """
+    raw, ipw, dr = (
+        Interval(*(float(np.clip(x, lowest, highest)) for x in one)) for one in (figures.raw, figures.ipw, figures.dr)
+    )
+    return replace(figures, raw=raw, ipw=ipw, dr=dr)
 
 
 def _further(one: Interval, asked: Asked, share: float) -> float:

@@ -23,8 +23,8 @@ def plot_nps(frame: pandas.DataFrame) -> Figure:
     Parameters
     ----------
     frame : DataFrame
-        ``statistic, segment, until``, then ``raw`` and ``dr`` with ``_low`` and ``_high``; one row a figure. The first
-        statistic is drawn.
+        ``statistic, segment, until, doubts``, then ``raw`` and ``dr`` with ``_low`` and ``_high``; one row a figure.
+        The first statistic is drawn.
 
     Returns
     -------
@@ -41,6 +41,10 @@ def plot_nps(frame: pandas.DataFrame) -> Figure:
     if len(company):
         raw, corrected = float(company["raw"].iloc[0]), float(company["dr"].iloc[0])
         title = f"{_NAMES[statistic]} of everybody is {corrected:.1f}; the answers alone say {raw:.1f}"
+        if company["doubts"].iloc[0]:
+            title = (
+                f"{_NAMES[statistic]} of everybody: {corrected:.1f} is not to be trusted ({company['doubts'].iloc[0]})"
+            )
     subtitle = "Blue: doubly robust, with its interval. Red: mean of the answers"
     figure, axes = make_panels(title, subtitle, len(segments) if over_time else 1)
     if over_time:

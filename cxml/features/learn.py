@@ -269,11 +269,12 @@ def learn_plan(
         counts |= {
             name: _frequencies(coded, _before(table.valid_from, until)) for name, coded in table.attributes.items()
         }
+    of_customers = () if table is None else tuple(table.attributes)
     asked = _asked_values(choice.columns, (*_SELECTORS, *attributes))
     fitted = {
         name: tuple(sorted({*top_values(n, choice.max_values), *(asked.get(name, set()) & n.keys())}))
         for name, n in counts.items()
-        if n or name in attributes
+        if n or name in (*attributes, *of_customers)
     }
     stages = {touchpoint: stage for stage, touchpoints in log.config.stages.items() for touchpoint in touchpoints}
     with_other = {name for name in _SELECTORS if len(fitted.get(name, ())) < len(counts[name])}
@@ -301,7 +302,6 @@ def learn_plan(
     )
     custom = _custom(holdings, choice)
     chosen = choose_columns(holdings, choice.families, choice.columns)
-    of_customers = () if table is None else tuple(table.attributes)
     plain = FeaturePlan((), {**words, **fitted}, stages, attributes, customer_attributes=of_customers)
     learned = (annotations_of(chosen) | set(choice.families)) & set(FROM_OUTCOMES) - set(log.config.measures)
     outcomes = demand_outcomes(outcomes, learned)

@@ -95,6 +95,13 @@ class QualityReport:
         """Reason -> rows set aside, most frequent first."""
         return count_reasons(self.sources)
 
+    def set_aside(self) -> str | None:
+        """Say in one line how many rows were set aside, and where they lie; None where there are none."""
+        if not self.rows_quarantined:
+            return None
+        where = f": {self.quarantine}" if self.quarantine else ""
+        return f"{self.rows_quarantined:,} rows quarantined ({self.share_quarantined:.2%}){where}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data that JSON can hold; moments as ISO text."""
         content = asdict(self) | {

@@ -18,7 +18,7 @@ from cxml.models.cumulative import ROUNDS_STOPPED_EARLY, CumulativeLinkBoosting,
 from cxml.models.frames import Columns
 from cxml.models.outcomes import censoring_weights, check_kind, churn_intervals, churn_known
 from cxml.models.predictor import class_probabilities, interval_hazard, restricted_mean_days
-from cxml.models.why import Leavers, learn_split
+from cxml.models.why import Leavers, evened, learn_split
 from cxml.times import Duration
 
 Float64 = NDArray[np.float64]
@@ -151,6 +151,7 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
             Later rows, to calibrate on; without them the trees' own probabilities are returned. Rows lost from
             sight are made up for by `censoring_weights`.
         sample_weight : array of shape (n,), optional
+            Non-negative; only their ratios count. A row of weight 0 is as good as left out.
         categorical_feature : "auto" or list of names or positions
 
         Returns
@@ -181,7 +182,7 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         if self.calibrate and calibration_set is not None:
             boosting.calibrate(calibration_set[0], *_known(calibration_set[1], horizons), segments=self.calibrate_by)
         if self.reasons is not None:
-            self._part((X, y), calibration_set, boosting, categorical_feature)
+            self._part((X, y), calibration_set, sample_weight, boosting, categorical_feature)
         self.boosting_, self.predictor_, self.horizons_days_ = boosting, boosting.predictor_, horizons
         self.classes_ = _labels(self.horizons)
         self.n_features_in_ = boosting.n_features_in_
@@ -200,14 +201,17 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
             )
 
     def _part(
-        self, train: Rows, later: Rows | None, boosting: CumulativeLinkBoosting, categorical: str | Sequence[str | int]
-    ) -> None:
+        self, train: Rows, later: Rows | None, weight: Any, boosting: CumulativeLinkBoosting,
+        categorical: str | Sequence[str | int],
+    ) -> None:  # fmt: skip
         """Learn how the probability of churn parts among the reasons, from those who churned."""
         assert self.reasons is not None
         horizons, parameters = _horizons_days(self.horizons), parameters_of(self) | {"monotone_constraints": None}
         grown, calibrating = (
-            None if rows is None else Leavers.of(boosting.columns_.matrix(rows[0]), rows[1], horizons, self.reasons)
-            for rows in (train, later)
+            None
+            if rows is None
+            else Leavers.of(boosting.columns_.matrix(rows[0]), rows[1], horizons, self.reasons, weights)
+            for rows, weights in ((train, weight), (later, None))
         )
         assert grown is not None
         split = learn_split(
@@ -348,8 +352,7 @@ def _known(y: Any, horizons: Sequence[float], sample_weight: Any = None) -> tupl
     duration, observed = _columns(y)
     weight = censoring_weights(duration, observed, horizons)
     if sample_weight is not None:
-        own = np.asarray(sample_weight, float)
-        weight = weight * (own / own.mean())[:, None]  # penalties of the trees count rows of weight 1
+        weight = weight * evened(sample_weight)[:, None]
     return churn_known(duration, observed, horizons, "event"), weight
 
 

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from cxml.errors import ConfigError, DataError
-from cxml.models.boosting import Boosted, boost
+from cxml.models.boosting import Boosted, boost, threads_for
 from cxml.models.calibration import Calibration, SegmentShifts, fit_curves, fit_segments, segment_codes
 from cxml.models.corrections import Residual, all_trees, few_trees, grow_corrections, quick_trees, rank_apart
 from cxml.models.frames import Columns
@@ -50,7 +50,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
     random_state : int, RandomState or None
         The same seed and data give the same model text, byte for byte, on any number of threads.
     n_jobs : int, optional
-        Threads; default: all.
+        Threads; default: one for few rows, else all.
 
     Attributes
     ----------
@@ -160,7 +160,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
                 columns.matrix(eval_set[0]), eval_set[1], None, grown.outcomes.n_cuts, "y of eval_set"
             )
         boosted = boost(
-            self._lightgbm_parameters(len(grown.matrix)), self._rounds(later is not None),
+            self._lightgbm_parameters(grown.matrix.shape), self._rounds(later is not None),
             (grown.matrix, grown.outcomes), None if later is None else (later.matrix, later.outcomes),
             columns.categorical(categorical_feature), self.early_stopping_rounds,
         )  # fmt: skip
@@ -208,7 +208,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """
         grown, later, binned = self._kept_residuals(train, held_out)
         del self._kept
-        parameters = self._lightgbm_parameters(len(grown.matrix))
+        parameters = self._lightgbm_parameters(grown.matrix.shape)
         growth = all_trees(parameters, apart, self.early_stopping_rounds) if apart else few_trees(parameters)
         corrections = grow_corrections(grown, later, growth, binned, always=always or apart > 0)
         self.predictor_ = replace(self.predictor_, corrections=corrections if any(corrections) else ())
@@ -223,7 +223,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             As for `correct`. The common trees should be `QUICK`, as those that they are compared with are.
         """
         grown, later, binned = self._kept_residuals(train, held_out)
-        return rank_apart(grown, later, quick_trees(self._lightgbm_parameters(len(grown.matrix))), binned)
+        return rank_apart(grown, later, quick_trees(self._lightgbm_parameters(grown.matrix.shape)), binned)
 
     def _kept_residuals(self, train: tuple[Any, Any], held_out: tuple[Any, Any]) -> tuple[Residual, Residual, Any]:
         check_is_fitted(self, "_kept")
@@ -374,8 +374,8 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             return self.n_estimators
         return ROUNDS_STOPPED_EARLY if can_stop else ROUNDS_WITHOUT_STOPPING
 
-    def _lightgbm_parameters(self, n_rows: int) -> dict[str, Any]:
-        leaf_rows = self.min_child_samples or int(np.clip(np.sqrt(n_rows), 5, 100))
+    def _lightgbm_parameters(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        leaf_rows = self.min_child_samples or int(np.clip(np.sqrt(shape[0]), 5, 100))
         constraints = (
             {} if self.monotone_constraints is None else {"monotone_constraints": [*self.monotone_constraints]}
         )
@@ -384,7 +384,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             "min_data_in_leaf": leaf_rows, "bagging_fraction": self.subsample,
             "bagging_freq": int(self.subsample < 1.0), "feature_fraction": self.colsample_bytree,
             "lambda_l1": self.reg_alpha, "lambda_l2": self.reg_lambda, "max_bin": self.max_bin,
-            "seed": seed_of(self.random_state), "num_threads": threads_of(self.n_jobs) or 0,
+            "seed": seed_of(self.random_state), "num_threads": threads_of(self.n_jobs) or threads_for(shape[0] * shape[1]),
             "deterministic": True, "force_row_wise": True, "feature_pre_filter": False, "metric": "None",
             "objective": "none", "verbosity": -1,
         }  # fmt: skip

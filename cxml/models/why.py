@@ -44,7 +44,10 @@ class Leavers:
     weight: NDArray[np.float64]
 
     @classmethod
-    def of(cls, matrix: NDArray[Any], y: Any, horizons_days: Sequence[float], reasons: Sequence[str]) -> Leavers:
+    def of(
+        cls, matrix: NDArray[Any], y: Any, horizons_days: Sequence[float], reasons: Sequence[str],
+        sample_weight: Any = None,
+    ) -> Leavers:  # fmt: skip
         """Pick them out.
 
         Parameters
@@ -54,6 +57,7 @@ class Leavers:
             Days, whether churn was seen, position of the reason or NaN.
         horizons_days : sequence of float
         reasons : sequence of str
+        sample_weight : array of shape (n,), optional
 
         Returns
         -------
@@ -74,6 +78,8 @@ class Leavers:
         lower, _ = churn_intervals(values[:, 0], values[:, 1], horizons_days)
         chosen = (values[:, 1] == 1) & (lower < len(horizons_days)) & told
         weight = censoring_weights(values[:, 0], values[:, 1], horizons_days)[chosen, -1]
+        if sample_weight is not None:
+            weight = weight * evened(sample_weight)[chosen]
         return cls(matrix[chosen], lower[chosen].astype(np.int64), given[chosen].astype(np.int64), weight)
 
     def none(self) -> Leavers:
@@ -115,7 +121,7 @@ def learn_split(
         gave = (train.reason == r).astype(np.int64)
         if not _enough(gave):
             trees.append(None)
-            offset[r] = np.round(np.log((len(gave) - gave.sum() + 0.5) / (gave.sum() + 0.5)), 10)
+            offset[r] = _odds_against(gave, train.weight)
             continue
         later_gave = None if later is None else (later.reason == r).astype(np.int64)
         stops = later_gave is not None and _enough(later_gave)
@@ -126,6 +132,24 @@ def learn_split(
         offset[r] = model.cut_points_[0]
     rows = later if later is not None else train.none()
     return fit_split(names, trees, offset, n_intervals, (rows.matrix, rows.interval, rows.reason, rows.weight))
+
+
+def _odds_against(gave: Int64, weight: NDArray[np.float64]) -> float:
+    """Give the log odds against a reason, half of one leaver added to either side."""
+    came = len(gave) * float(np.average(gave, weights=weight)) if weight.any() else 0.0
+    return float(np.round(np.log((len(gave) - came + 0.5) / (came + 0.5)), 10))
+
+
+def evened(weight: Any) -> NDArray[np.float64]:
+    """Bring weights to mean 1 over the rows that have any: penalties of trees count rows of weight 1.
+
+    Examples
+    --------
+    >>> evened([2.0, 6.0, 0.0]).tolist()
+    [0.5, 1.5, 0.0]
+    """
+    values: NDArray[np.float64] = np.asarray(weight, np.float64)
+    return values / values[values > 0].mean() if (values > 0).any() else values
 
 
 def _enough(gave: Int64) -> bool:

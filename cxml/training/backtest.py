@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxml.config import ProjectConfig
-from cxml.errors import ConfigError, DataError
+from cxml.errors import ConfigError, DataError, nearest
 from cxml.evaluate.bootstrap import Interval
 from cxml.evaluate.exam import MODEL, Exam
+from cxml.evaluate.slices import Slice, slice_table
 from cxml.features.plan import FeaturePlan
 from cxml.progress import SILENT, Advance, Progress
 from cxml.snapshots.splits import Split
@@ -95,12 +96,15 @@ class Backtest:
         By target; empty where no random split was asked for.
     horizons : tuple of str
         Of churn.
+    by : tuple of str
+        Attributes whose segments people are shown; empty: all there are. Machines get all of them in any case.
     """
 
     folds: tuple[Tested, ...]
     pooled: dict[str, Exam]
     flattery: dict[str, Flattery] = field(default_factory=dict)
     horizons: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
 
     def of(self, target: str) -> list[Tested]:
         """Give the folds of one target, the earliest first."""
@@ -116,14 +120,20 @@ class Backtest:
         return [exam.verdict() for exam in self.pooled.values()]
 
     def warnings(self) -> list[str]:
-        """Say what the figures cannot bear: a single fold, and whatever a random split says."""
+        """Say what the figures cannot bear: a single fold, whatever a random split says, segments too small to show."""
         said = [
             f"{target}: one fold only, which is the test of cxml train itself; for more, give a longer log, a smaller "
             "snapshots.every or shorter horizons"
             for target in self.pooled
             if len(self.of(target)) == 1
         ]
-        return said + [self._flattered(target) for target in self.flattery]
+        said += [self._flattered(target) for target in self.flattery]
+        return said + [
+            f"{target}: no segments of '{name}' to show: all customers tested share one value, or too few share any"
+            for target, exam in self.pooled.items()
+            for name in self.by
+            if name not in {part.attribute for part in exam.slices}
+        ]
 
     def _flattered(self, target: str) -> str:
         found = self.flattery[target]
@@ -143,27 +153,29 @@ class Backtest:
             found += self._rows(one.exam, str(one.fold), [one])
         for target, exam in self.pooled.items():
             found += self._rows(exam, ALL, self.of(target))
+            found += self._slice_rows(exam, self.of(target))
         for target, flattery in self.flattery.items():
             found += self._rows(flattery.own, RANDOM, self.of(target))
             found += self._rows(flattery.same, SAME, self.of(target))
         return found
 
     def _rows(self, exam: Exam, fold: str, tested: Sequence[Tested]) -> Iterator[dict[str, Any]]:
-        cutoffs = [one.study.parts["test"].cutoff for one in tested]
-        same: dict[str, Any] = {
-            "target": exam.target,
-            "fold": fold,
-            "first_cutoff": min(int(c.min()) for c in cutoffs),
-            "last_cutoff": max(int(c.max()) for c in cutoffs),
-            "snapshots": exam.n_rows,
-            "customers": exam.n_customers,
-        }
+        same = _tested_on(exam.target, fold, tested) | {"snapshots": exam.n_rows, "customers": exam.n_customers}
         told: list[tuple[str, str | None, str, Interval]]
         told = [(who, None, key, figure) for who, by in exam.scores.items() for key, figure in by.items()]
         told += [(MODEL, who, key, figure) for who, by in exam.gains.items() for key, figure in by.items()]
         for who, against, key, figure in told:
             metric, horizon = self._apart(key)
             yield same | {"who": who, "against": against, "metric": metric, "horizon": horizon, **_known(figure)}
+
+    def _slice_rows(self, exam: Exam, tested: Sequence[Tested]) -> Iterator[dict[str, Any]]:
+        same = _tested_on(exam.target, ALL, tested) | {"who": MODEL, "against": None}
+        for part in exam.slices:
+            which = {"attribute": part.attribute, "segment": part.value}
+            size = {"snapshots": part.n_rows, "customers": part.n_customers}
+            for key, figure in part.scores.items():
+                metric, horizon = self._apart(key)
+                yield same | which | size | {"metric": metric, "horizon": horizon, **_known(figure)}
 
     def _apart(self, key: str) -> tuple[str, str | None]:
         """Part ``auroc_30d`` into metric and horizon."""
@@ -177,9 +189,10 @@ class Backtest:
         -------
         pyarrow.Table
             ``target``; ``fold`` (``1`` is the earliest, ``all`` together, ``random split``, ``same snapshots``);
-            ``first_cutoff``, ``last_cutoff`` (UTC, of the test); ``snapshots``, ``customers``; ``who``; ``against``
-            (where set, the value is that of ``who`` minus that of ``against``, paired); ``metric``; ``horizon``;
-            ``value``, ``low``, ``high`` (95 % bootstrap interval over customers; null where undefined).
+            ``first_cutoff``, ``last_cutoff`` (UTC, of the test); ``attribute``, ``segment`` (whose figure it is; null
+            for everybody); ``snapshots``, ``customers``; ``who``; ``against`` (where set, the value is that of ``who``
+            minus that of ``against``, paired); ``metric``; ``horizon``; ``value``, ``low``, ``high`` (95 % bootstrap
+            interval over customers; null where undefined). Segments are of the model and of all folds together.
         """
         import pyarrow as pa
 
@@ -189,13 +202,14 @@ class Backtest:
             self.rows(),
             pa.schema([
                 ("target", text), ("fold", text), ("first_cutoff", moment), ("last_cutoff", moment),
-                ("snapshots", whole), ("customers", whole), ("who", text), ("against", text), ("metric", text),
-                ("horizon", text), ("value", number), ("low", number), ("high", number),
+                ("attribute", text), ("segment", text), ("snapshots", whole), ("customers", whole), ("who", text),
+                ("against", text), ("metric", text), ("horizon", text), ("value", number), ("low", number),
+                ("high", number),
             ]),
         )  # fmt: skip
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
-        """Return tables for people: each target by fold, pooled, its differences, and what a random split says."""
+        """Return tables for people: each target by fold, pooled, its differences, a random split; then the segments."""
         tables = []
         for target, exam in self.pooled.items():
             _, head, rows = exam.table()
@@ -205,7 +219,12 @@ class Backtest:
             tables.append(_gain_table(exam))
             if target in self.flattery:
                 tables.append(self._flattery_table(target))
-        return tables
+        shown = {target: self._shown(exam) for target, exam in self.pooled.items()}
+        title = "by segment, all folds together: the model"
+        return tables + [(f"{target} {title}", *slice_table(parts)) for target, parts in shown.items() if parts]
+
+    def _shown(self, exam: Exam) -> list[Slice]:
+        return [part for part in exam.slices if not self.by or part.attribute in self.by]
 
     def _by_fold(self, target: str) -> tuple[str, list[str], list[list[str]]]:
         tested = self.of(target)
@@ -267,6 +286,7 @@ def backtest(
     *,
     folds: int | None = None,
     random_split: bool = False,
+    by: Sequence[str] = (),
     replicates: int = 200,
 ) -> Backtest:
     """Learn and test every target as if on several days of the past; see `cxml.training.folds` for how they are laid.
@@ -285,6 +305,8 @@ def backtest(
         Exactly so many for each target. Default: as many as fit, at most five.
     random_split : bool
         Also learn and test on the same snapshots parted at random, to show by how much that flatters.
+    by : sequence of str
+        Attributes whose segments `Backtest.tables` shows; default: all. The figures are computed for all.
     replicates : int
         Bootstrap replicates behind the intervals.
 
@@ -295,12 +317,13 @@ def backtest(
     Raises
     ------
     ConfigError
-        If ``folds`` is below 1.
+        If ``folds`` is below 1, or the log has no attribute that ``by`` names.
     DataError
         If nothing can be learned from the log, or fewer folds fit than are asked for.
     """
     if folds is not None and folds < 1:
         raise ConfigError(f"--folds is {folds}; it must be 1 or more")
+    demand_attributes(by, (*log.config.attributes, *(log.customers.attributes if log.customers else ())))
     ways = courses(log, config, leavers)
     laid = {way.target: _lay(way, config, folds) for way in ways}
     cutoffs = next((way.cutoffs for way in ways if way.cutoffs is not None), None)
@@ -326,7 +349,30 @@ def backtest(
         pooled = {target: _pooled(some, config, replicates) for target, some in of.items()}
     flattery = {target: _flattery(drawn[target], config, replicates) for target in laid if target in drawn}
     horizons = () if config.churn is None else tuple(str(h) for h in config.churn.horizons)
-    return Backtest(tuple(tested), pooled, flattery, horizons)
+    return Backtest(tuple(tested), pooled, flattery, horizons, tuple(dict.fromkeys(by)))
+
+
+def demand_attributes(wanted: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse attributes that there are not.
+
+    Parameters
+    ----------
+    wanted, known : iterable of str
+
+    Raises
+    ------
+    ConfigError
+        Naming the nearest attribute, or all there are.
+
+    Examples
+    --------
+    >>> demand_attributes(["plan"], ["plan", "region"])
+    """
+    names = list(known)
+    for name in wanted:
+        if name not in names:
+            where = nearest(name, names) or "; there are none: name them under journeys.attributes or customers"
+            raise ConfigError(f"--by: there is no attribute '{name}'{where}")
 
 
 def deciding(exam: Exam) -> list[str]:
@@ -492,6 +538,19 @@ def _beside(exam: Exam, metric: str) -> str:
     best = min(others, key=lambda who: others[who], default=None)
     text = f"{ours.value:.4f} ({ours.low:.4f} to {ours.high:.4f})"
     return text if best is None else f"{text}; {best} {others[best]:.4f}"
+
+
+def _tested_on(target: str, fold: str, tested: Sequence[Tested]) -> dict[str, Any]:
+    """Say of a figure what it was tested on, as far as that is the same for everybody and for a segment."""
+    cutoffs = [one.study.parts["test"].cutoff for one in tested]
+    return {
+        "target": target,
+        "fold": fold,
+        "first_cutoff": min(int(c.min()) for c in cutoffs),
+        "last_cutoff": max(int(c.max()) for c in cutoffs),
+        "attribute": None,
+        "segment": None,
+    }
 
 
 def _value(exam: Exam, metric: str) -> str:

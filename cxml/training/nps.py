@@ -48,6 +48,8 @@ class NpsReport:
     level : float
     hidden : float
         Intervals of corrected figures allow for up to such a share of hidden feeling.
+    bootstrap : int, optional
+        Draws of customers that intervals come from; None where they come from influence functions.
     """
 
     everybody: Everybody
@@ -56,6 +58,7 @@ class NpsReport:
     answers: float
     level: float
     hidden: float
+    bootstrap: int | None = None
 
     def tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         """Return title, head and rows of every table for people."""
@@ -72,6 +75,9 @@ class NpsReport:
             tables.append(("risk of leaving against feeling", head, rows))
         return tables
 
+    def _source(self) -> str:
+        return "customers as clusters" if self.bootstrap is None else f"from {self.bootstrap:,} draws of customers"
+
     def _allowance(self) -> str:
         return f"; those of corrected figures allow for {self.hidden:.0%} hidden feeling" if self.hidden else ""
 
@@ -82,7 +88,7 @@ class NpsReport:
         response, ceiling = self.everybody.response, self.everybody.ceiling
         lines = [f"note: {note}" for note in self.everybody.notes]
         lines.append(
-            f"in brackets: {self.level:.0%} intervals, customers as clusters{self._allowance()}. Worth: as many "
+            f"in brackets: {self.level:.0%} intervals, {self._source()}{self._allowance()}. Worth: as many "
             "equally weighted answers would tell as much"
         )
         if response["share"] < 1:
@@ -108,7 +114,7 @@ class NpsReport:
         return lines
 
     def frame(self) -> pandas.DataFrame:
-        """Return one row a figure: statistic, segment, span, the three with their intervals, counts."""
+        """Return one row a figure: statistic, segment, span, the three with their intervals, counts, doubts."""
         import pandas as pd
 
         rows = []
@@ -123,7 +129,7 @@ class NpsReport:
             figures = line.figures
             row |= {
                 "customers": figures.n_population, "asked": figures.n_asked, "answers": figures.n_answers,
-                "effective": figures.effective, "clipped": figures.clipped,
+                "effective": figures.effective, "clipped": figures.clipped, "doubts": "; ".join(line.doubts),
             }  # fmt: skip
             rows.append(row | {f"dr_if_{share}_hidden": value for share, value in line.hidden.items()})
         return pd.DataFrame(rows)
@@ -133,6 +139,7 @@ class NpsReport:
         content = {
             "level": self.level,
             "hidden": self.hidden,
+            "bootstrap": self.bootstrap,
             "figures": self.frame().to_dict("records"),
             "response": self.everybody.response,
             "noise_ceiling": {
@@ -174,6 +181,7 @@ def nps_report(
     by: str | None = None,
     level: float = 0.95,
     hidden: float = ALLOWED,
+    bootstrap: int | None = None,
     ask: int | None = None,
     leavers: Leavers | None = None,
     progress: Progress = SILENT,
@@ -186,7 +194,7 @@ def nps_report(
     config : ProjectConfig
     model : SavedModel
         Its features are what is known of a customer; its churn and satisfaction make the quadrants.
-    until, window, every, by, level, hidden, leavers, progress
+    until, window, every, by, level, hidden, bootstrap, leavers, progress
         As in `cxml.training.respond.expected_nps`.
     ask : int, optional
         Surveys to send next; nobody who was asked within 30 days.
@@ -198,16 +206,16 @@ def nps_report(
     moment = log.last + 1 if until is None else until
     everybody = expected_nps(
         log, config, model.plan, until=moment, window=window, every=every, by=by, level=level, hidden=hidden,
-        leavers=leavers, progress=progress,
+        bootstrap=bootstrap, leavers=leavers, progress=progress,
     )  # fmt: skip
     four: list[Quadrant] = []
     if {"churn", "satisfaction"} <= set(model.targets) and config.churn is not None:
         scores = score_log(model, log, moment, churn=config.churn, leavers=leavers, reasons=0, progress=progress)
         four = four_corners(model, scores, _worth(log, config, scores, moment))
     if ask is None:
-        return NpsReport(everybody, four, None, 0.0, level, hidden)
+        return NpsReport(everybody, four, None, 0.0, level, hidden, bootstrap)
     frame, answers = _to_ask(log, everybody, moment, ask)
-    return NpsReport(everybody, four, frame, answers, level, hidden)
+    return NpsReport(everybody, four, frame, answers, level, hidden, bootstrap)
 
 
 def four_corners(model: SavedModel, scores: pyarrow.Table, value: Float64 | None = None) -> list[Quadrant]:

@@ -15,6 +15,7 @@ from cxml.config import ProjectConfig, SatisfactionConfig
 from cxml.errors import ConfigError, DataError, nearest
 from cxml.evaluate.bootstrap import Interval
 from cxml.evaluate.expected_nps import (
+    DOUBTS,
     DR,
     IPW,
     RAW,
@@ -23,6 +24,8 @@ from cxml.evaluate.expected_nps import (
     Figures,
     Population,
     allow_hidden,
+    bounded,
+    doubts,
     estimate,
     extrapolate,
     if_hidden,
@@ -136,6 +139,8 @@ class Line:
     figures : Figures
     hidden : dict of str to float
         Share of hidden feeling -> what the corrected figure would be, see `if_hidden`.
+    doubts : tuple of str
+        Why the corrected figures are not to be trusted, if so: keys of `cxml.evaluate.expected_nps.DOUBTS`.
     """
 
     statistic: str
@@ -144,6 +149,7 @@ class Line:
     until: int
     figures: Figures
     hidden: dict[str, float]
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +185,14 @@ class Everybody:
 
     def table(self) -> tuple[str, list[str], list[list[str]]]:
         """Return title, head and rows of a table for people."""
-        head = ["figure", "of", "until", "raw", "ipw", "doubly robust", "customers", "asked", "answers", "worth"]
+        head = ["figure", "of", "until", "raw", "ipw", "doubly robust"]
+        head += ["customers", "asked", "answers", "worth", "trust"]
         rows = [
             [
-                STATISTICS[line.statistic], line.segment, format_instant(line.until // DAY_US * DAY_US),
+                STATISTICS[line.statistic], line.segment, _day(line.until),
                 *(_told(getattr(line.figures, name), line.statistic) for name in (RAW, IPW, DR)),
                 f"{line.figures.n_population:,}", f"{line.figures.n_asked:,}", f"{line.figures.n_answers:,}",
-                "-" if np.isnan(line.figures.effective) else f"{line.figures.effective:,.0f}",
+                "-" if np.isnan(line.figures.effective) else f"{line.figures.effective:,.0f}", _trust(line),
             ]
             for line in self.lines
         ]  # fmt: skip
@@ -196,10 +203,18 @@ class Everybody:
         return [line for line in self.lines if line.statistic == statistic and line.segment == segment][-1]
 
 
+def _trust(line: Line) -> str:
+    if np.isnan(line.figures.dr.value):
+        return "-"
+    return f"NO: {', '.join(line.doubts)}" if line.doubts else "yes"
+
+
 def _told(interval: Interval, statistic: str) -> str:
     if np.isnan(interval.value):
         return "-"
     places = 2 if statistic == "mean" else 1
+    if np.isnan(interval.low):
+        return f"{interval.value:.{places}f} (-)"
     return f"{interval.value:.{places}f} ({interval.low:.{places}f} to {interval.high:.{places}f})"
 
 
@@ -314,6 +329,7 @@ def expected_nps(
     by: str | None = None,
     level: float = 0.95,
     hidden: float = ALLOWED,
+    bootstrap: int | None = None,
     folds: int = FOLDS,
     most_asked: int = MOST_ASKED,
     leavers: Leavers | None = None,
@@ -345,6 +361,8 @@ def expected_nps(
     hidden : float
         Intervals of corrected figures allow for up to such a share of what moves feeling and answering to be in no
         feature; see `cxml.evaluate.expected_nps.allow_hidden`. From 0 to below 1.
+    bootstrap : int, optional
+        What chance does to the figures is told by so many draws of whole customers. Default: by influence functions.
     folds : int
         The more, the more customers each model learns from, and the longer it takes.
     most_asked : int
@@ -382,7 +400,12 @@ def expected_nps(
     study = _Study(config.satisfaction, asked, np.concatenate([asked.customer, customer]), X, _categorical(plan))
     runs = _runs(study, log.block.customers, config.random_state, folds, progress)
     segment = _segments(plan, X, by)
-    lines = _lines(study, asked, moment, spans, segment, runs, (level, hidden))
+    sure = _Sure(level, hidden, bootstrap, config.random_state)
+    lines: list[Line] = []
+    with progress.step("figures and how sure they are", len(spans)) as advance:
+        for span in spans:
+            lines += _lines(study, asked, moment, span, segment, runs, sure)
+            advance(1)
     people = _people(log, config.satisfaction, study, customer, moment, until, runs[0])
     seen = ~np.isnan(asked.score)
     ceiling = noise_ceiling(
@@ -390,6 +413,16 @@ def expected_nps(
         random_state=config.random_state,
     )  # fmt: skip
     return Everybody(lines, ceiling, people, _response(asked, runs[0]), _notes(asked, runs, lines))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sure:
+    """How to tell how sure a figure is; as in `expected_nps`."""
+
+    level: float
+    hidden: float
+    bootstrap: int | None
+    random_state: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -599,21 +632,20 @@ def _segments(plan: FeaturePlan, X: NDArray[np.float32], by: str | None) -> NDAr
 
 
 def _lines(
-    study: _Study, asked: Askings, moment: Int64, spans: Sequence[tuple[int, int]], segment: NDArray[Any] | None,
-    runs: Sequence[_Run], allowed: tuple[float, float],
+    study: _Study, asked: Askings, moment: Int64, span: tuple[int, int], segment: NDArray[Any] | None,
+    runs: Sequence[_Run], sure: _Sure,
 ) -> list[Line]:  # fmt: skip
-    n, lines = study.n_asked, []
-    everyone = np.full(len(study.X), "all", dtype=object)
-    for first, end in spans:
-        rows = np.flatnonzero((asked.cutoff >= first) & (asked.cutoff < end))
-        people = n + np.flatnonzero(moment == end)
-        odds = [None if not len(moment) else population_odds(r.signals[rows], r.signals[people]) for r in runs]
-        for name, (value, of_score) in study.statistics().items():
-            made = [_made(study, run, value, of_score, rows, people, w) for run, w in zip(runs, odds, strict=True)]
-            for groups in (everyone,) if segment is None else (everyone, segment):
-                for group in dict.fromkeys(groups[np.concatenate([rows, people])].tolist()):
-                    chosen, told = groups[rows] == group, groups[people] == group
-                    lines.append(_line(made, chosen, told, name, str(group), (first, end), allowed))
+    lines, everyone = [], np.full(len(study.X), "all", dtype=object)
+    rows = np.flatnonzero((asked.cutoff >= span[0]) & (asked.cutoff < span[1]))
+    people = study.n_asked + np.flatnonzero(moment == span[1])
+    odds = [None if not len(moment) else population_odds(r.signals[rows], r.signals[people]) for r in runs]
+    for name, (value, of_score) in study.statistics().items():
+        made = [_made(study, run, value, of_score, rows, people, w) for run, w in zip(runs, odds, strict=True)]
+        ends = float(of_score.min()), float(of_score.max())
+        for groups in (everyone,) if segment is None else (everyone, segment):
+            for group in dict.fromkeys(groups[np.concatenate([rows, people])].tolist()):
+                chosen, told = groups[rows] == group, groups[people] == group
+                lines.append(_line(made, chosen, told, name, str(group), span, ends, sure))
     return lines
 
 
@@ -630,14 +662,15 @@ def _made(
 
 def _line(
     made: Sequence[tuple[Asked, Population | None]], chosen: Bools, told: Bools, statistic: str, segment: str,
-    span: tuple[int, int], allowed: tuple[float, float],
+    span: tuple[int, int], ends: tuple[float, float], sure: _Sure,
 ) -> Line:  # fmt: skip
     parts = [(asked.rows(chosen), None if people is None else people.rows(told)) for asked, people in made]
-    level, share = allowed
-    whole, *halves = [estimate(asked, people, level=level) for asked, people in parts]
-    figures = allow_hidden(extrapolate(whole, halves, level=level), parts[0][0], share)
-    hidden = {f"{share:g}": if_hidden(figures, parts[0][0], share) for share in HIDDEN}
-    return Line(statistic, segment, *span, figures, hidden)
+    asked, people = parts[0]
+    whole = estimate(asked, people, level=sure.level, bootstrap=sure.bootstrap, random_state=sure.random_state)
+    halves = [estimate(*half, level=sure.level) for half in parts[1:]]  # only their values count
+    figures = allow_hidden(extrapolate(whole, halves, level=sure.level), asked, sure.hidden)
+    hidden = {f"{share:g}": float(np.clip(if_hidden(figures, asked, share), *ends)) for share in HIDDEN}
+    return Line(statistic, segment, *span, bounded(figures, *ends), hidden, doubts(figures, *ends))
 
 
 def _people(
@@ -686,7 +719,16 @@ def _notes(asked: Askings, runs: Sequence[_Run], lines: Sequence[Line]) -> tuple
             f"{int(asked.answered.sum()):,} answers are too few to learn from halves of them ({FEWEST_FOR_HALVES:,} "
             "are needed): the correction is that of the models as they are, and too small"
         )
-    clipped = max((line.figures.clipped for line in lines if line.segment == "all"), default=0.0)
-    if clipped > 0.05:
-        notes.append(f"{clipped:.0%} of the asked hardly ever answer: for them the figures rest on the model alone")
+    for doubt, why in DOUBTS.items():
+        of = dict.fromkeys(f"{line.segment} until {_day(line.until)}" for line in lines if doubt in line.doubts)
+        if of:
+            notes.append(f"not to be trusted: the corrected figures of {_some(list(of))}: {why}")
     return tuple(notes)
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def _day(moment: int) -> str:
+    return format_instant(moment // DAY_US * DAY_US)

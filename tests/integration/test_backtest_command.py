@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxml import Project
 from cxml.cli import main
+from cxml.errors import ConfigError
 
 PROJECT = """
 name: shop
@@ -32,6 +34,8 @@ def write_project(folder, warned):
             rows.append((customer, gone, "cancelled"))
     events = pd.DataFrame(rows, columns=["customer_id", "day", "touchpoint"])
     events["timestamp"] = pd.Timestamp("2023-01-01") + pd.to_timedelta(events.pop("day"), unit="D")
+    events["plan"] = np.array(["basic", "gold"])[events["customer_id"] % 2]
+    events["region"] = np.array(["north", "south"])[events["customer_id"] // 2 % 2]
     folder.mkdir(parents=True, exist_ok=True)
     events.to_csv(folder / "events.csv", index=False)
     (folder / "project.yaml").write_text(PROJECT, encoding="utf-8")
@@ -91,6 +95,7 @@ def test_mlflow_keeps_a_run_for_all_folds_and_one_below_it_for_each(cxml, tellin
     pooled = {
         row["metric"]: row["value"] for row in json.loads(printed)["results"]
         if row["fold"] == "all" and row["who"] == "cxml" and row["against"] is None and row["horizon"] == "30d"
+        and row["attribute"] is None
     }  # fmt: skip
     client = MlflowClient(tracking_uri=store, registry_uri=store)
     experiment = client.get_experiment_by_name("folds").experiment_id
@@ -127,6 +132,40 @@ def test_machines_get_json_and_files_are_parquet_by_default(cxml, telling, tmp_p
     assert told["folds"] == {"churn": 1}
     assert told["beats_all"] == {"churn": True}
     assert len(told["results"]) == len(pd.read_parquet(out)) > 50
+
+
+def test_segments_are_printed_of_all_attributes_or_of_those_asked_for_and_all_are_written(cxml, telling, tmp_path):
+    project = tmp_path / "project.yaml"
+    text = PROJECT.replace("events.csv", str(telling.parent / "events.csv"))
+    project.write_text(text.replace("timezone: UTC", "timezone: UTC, attributes: [plan, region]"), encoding="utf-8")
+    line = ("backtest", project, "--folds", "1", "--no-track", "-q")
+    code, printed, err = cxml(*line)
+    assert code == 0, err
+    assert {"basic", "gold", "north", "south"} <= set(printed.split())
+    code, printed, err = cxml(*line, "--by", "plan", "--out", tmp_path / "folds.parquet")
+    assert code == 0, err
+    assert "churn by segment, all folds together: the model" in printed
+    assert {"basic", "gold"} <= set(printed.split())
+    assert not {"north", "south"} & set(printed.split())
+    written = pd.read_parquet(tmp_path / "folds.parquet")
+    assert set(written[["attribute", "segment"]].dropna().itertuples(index=False, name=None)) == {
+        ("plan", "basic"), ("plan", "gold"), ("region", "north"), ("region", "south"),
+    }  # fmt: skip
+
+
+def test_an_unknown_attribute_is_refused_before_anything_is_read(cxml, tmp_path):
+    """The files need not even be there; attributes of the table of customers count as well."""
+    project = tmp_path / "project.yaml"
+    text = PROJECT.replace("timezone: UTC", "timezone: UTC, attributes: [plan]")
+    project.write_text(f"{text}customers: {{source: about.csv, attributes: [region]}}\n", encoding="utf-8")
+    code, _, err = cxml("backtest", project, "--by", "plan", "--by", "regoin")
+    assert code == 2
+    assert "--by: there is no attribute 'regoin'; did you mean 'region'?" in err
+    code, _, err = cxml("backtest", project, "--by", "region")
+    assert "--by" not in err
+    assert "events.csv" in err
+    with pytest.raises(ConfigError, match="there is no attribute 'regoin'"):  # one name is one name, not its letters
+        Project.from_file(project).backtest(by="regoin")
 
 
 def test_a_random_split_is_loud(cxml, telling):

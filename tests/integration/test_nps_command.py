@@ -48,10 +48,10 @@ def test_it_prints_raw_beside_corrected_and_writes_all_that_is_asked_for(run, tm
 
 
 def test_machines_get_json_over_time(run):
-    code, out, _ = run("--every", "180d", "--json", "--level", "0.9")
+    code, out, _ = run("--every", "180d", "--json", "--level", "0.9", "--bootstrap", "100")
     assert code == 0
     content = json.loads(out)
-    assert content["level"] == 0.9 and content["hidden"] == 0.05
+    assert content["level"] == 0.9 and content["hidden"] == 0.05 and content["bootstrap"] == 100
     spans = [figure["until"] for figure in content["figures"] if figure["statistic"] == "nps"]
     assert len(spans) >= 2
     assert spans == sorted(spans)
@@ -68,6 +68,7 @@ def test_machines_get_json_over_time(run):
         (("--ask-out", "ask.csv"), "--ask"),
         (("--level", "1.5"), "between 0 and 1"),
         (("--hidden", "1"), "below 1"),
+        (("--bootstrap", "99"), "--bootstrap is 99; give 100"),
         (("--window", "soon"), "--window"),
     ],
 )

@@ -77,6 +77,18 @@ def test_a_paired_difference_is_surer_than_two_intervals_apart(case):
     assert found.high - found.low < sum(a.high - a.low for a in alone) / 2
 
 
+def test_a_paired_difference_takes_the_rows_of_a_customer_together():
+    """Ten equal rows a customer say no more of two predictors than one: the interval must be that of one row each."""
+    rng = np.random.default_rng(2)
+    y, p, q = (rng.random(300) < 0.3).astype(float), rng.uniform(0.1, 0.6, 300), rng.uniform(0.1, 0.6, 300)
+    alone = paired_difference(m.brier, (y, p), (y, q), np.arange(300))
+    ten = [np.repeat(values, 10) for values in (y, p, q)]
+    together = paired_difference(m.brier, ten[:2], [ten[0], ten[2]], np.repeat(np.arange(300), 10))
+    assert together == pytest.approx(alone)
+    row_by_row = paired_difference(m.brier, ten[:2], [ten[0], ten[2]], np.arange(3000))
+    assert row_by_row.high - row_by_row.low < 0.5 * (together.high - together.low)
+
+
 def test_all_churn_metrics_get_their_intervals_on_their_own_rows(case):
     y, p, customers = case
     known = np.column_stack([y, np.where(np.arange(len(y)) % 3 == 0, np.nan, y)])

@@ -97,6 +97,37 @@ def test_the_error_of_the_expected_nps_stands_by_segment():
     assert set(exam.slices[0].scores) == {"rps", "mae", "nps_error"}
 
 
+def all_intervals(exam):
+    """Every interval of an exam by its place; those of bins left out, as equal rows move the edges a little."""
+    found = {("score", who, metric): one for who, metrics in exam.scores.items() for metric, one in metrics.items()}
+    found |= {("gain", who, metric): one for who, metrics in exam.gains.items() for metric, one in metrics.items()}
+    found |= {("slice", part.value, metric): one for part in exam.slices for metric, one in part.scores.items()}
+    return {key: one for key, one in found.items() if not key[-1].startswith(("ece", "brier_re"))}
+
+
+@pytest.mark.parametrize("target", ["churn", "satisfaction"])
+def test_snapshots_of_a_customer_are_drawn_together_so_that_more_alike_make_nothing_surer(target):
+    """Three equal rows a customer: scores, slices and the paired differences of the verdict are as sure as by one."""
+    answers = np.random.default_rng(1).integers(0, 11, N).astype(float)
+    likely, even = np.random.default_rng(2).dirichlet(np.ones(11), N), np.full((N, 11), 1 / 11)
+
+    def exam_of(times):
+        rows = np.repeat(np.arange(0, N, 3), times)
+        options = {"attributes": {"plan": PLAN[rows]}, "n": 40}
+        if target == "satisfaction":
+            predictions = {MODEL: likely[rows], "base distribution": even[rows]}
+            return examine_scores(answers[rows], predictions, 0, (6, 8), rows, **options)
+        predictions = {MODEL: CDF[rows], "base rate": np.full((len(rows), 2), 0.3)}
+        followed = DURATION[rows], OBSERVED[rows]
+        return examine_churn(KNOWN[rows], predictions, HORIZONS, rows, followed=followed, **options)
+
+    once, thrice = all_intervals(exam_of(1)), all_intervals(exam_of(3))
+    assert {kind for kind, _, _ in once} == {"score", "gain", "slice"}
+    assert thrice.keys() == once.keys()
+    for key, one in once.items():
+        assert thrice[key] == pytest.approx(one, rel=1e-6, nan_ok=True), key
+
+
 GOOD, CLOSE = Interval(-0.02, -0.03, -0.01), Interval(-0.001, -0.01, 0.02)
 BAD, WORST = Interval(0.01, -0.01, 0.03), Interval(0.04, 0.01, 0.06)
 

@@ -89,6 +89,20 @@ def test_answers_are_carried_over_to_another_population():
     assert found.dr.value == pytest.approx(7.0, abs=0.7)
 
 
+def test_odds_are_bounded_by_twenty_times_their_mean():
+    """The population is far from those who were asked, so that without a bound a handful would carry all weight."""
+    asked = np.random.default_rng(2).normal(size=4000)
+    odds = population_odds(asked[:, None], np.random.default_rng(3).normal(2.5, 1.0, (4000, 1)))
+    assert odds.mean() == pytest.approx(1.0)
+    bounded = odds > odds.max() * (1 - 1e-9)
+    line = np.polyfit(asked[~bounded], np.log(odds[~bounded]), 2)  # what is not bounded follows the regression
+    free = np.exp(np.polyval(line, asked))
+    assert free.max() > 100 * free.mean()
+    assert odds.max() == pytest.approx(20 * free.mean(), rel=1e-6)
+    assert bounded.sum() > 10
+    assert effective_size(odds) > 3 * effective_size(free)
+
+
 def test_a_customer_who_never_answers_cannot_decide_all():
     asked = world(1000)
     tiny = replace(asked, propensity=np.full(1000, 1e-9))
@@ -129,6 +143,18 @@ def test_a_bias_of_order_one_over_root_n_goes_away_and_the_interval_widens():
     assert found.dr.high - found.dr.low > 4.0
     assert found.raw == Interval(40, 38, 42)
     assert extrapolate(figures(3.0), []) == figures(3.0)
+
+
+def test_halves_that_differ_make_the_figure_less_sure_though_their_mean_moves_nothing():
+    """Two halves 2 points apart leave their mean unsure by 1; going on along the line takes that STEP times."""
+    agreed, differing = (
+        extrapolate(figures(20.0), [figures(20.0 - off), figures(20.0 + off)], level=0.95) for off in (0.0, 1.0)
+    )
+    for name in ("ipw", "dr"):
+        assert getattr(agreed, name) == pytest.approx((20.0, 18.0, 22.0))
+        half_width = np.hypot(2.0, 1.96 * STEP)
+        found = getattr(differing, name)
+        assert found == pytest.approx((20.0, 20.0 - half_width, 20.0 + half_width), abs=1e-3)
 
 
 def test_the_step_and_its_spread_are_those_of_the_rates():

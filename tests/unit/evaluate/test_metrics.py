@@ -149,6 +149,17 @@ def test_ece_weighs_gaps_of_bins_of_equal_mass():
     assert m.ece(y, p) == pytest.approx(0.75 * 0.1 + 0.25 * 0.1)
 
 
+def test_bins_hold_equally_many_rows_however_low_the_probabilities():
+    """Churn is rare, so nearly all probabilities are small: bins of equal width would put them all into one."""
+    rng = np.random.default_rng(0)
+    p = rng.permutation(0.6 * (np.arange(1, 1001) / 1000) ** 4)
+    y = (rng.random(1000) < 0.02 + 0.5 * p).astype(float)  # the low ones are too low, the high ones too high
+    tenths = np.array_split(np.argsort(p), 10)
+    gaps = [(p[rows] - y[rows]).mean() for rows in tenths]
+    assert m.ece(y, p) == pytest.approx(np.mean(np.abs(gaps)))
+    assert m.brier_reliability(y, p) == pytest.approx(np.mean(np.square(gaps)))
+
+
 def test_lift_shares_equal_predictions_at_the_edge():
     y = np.r_[1.0, np.zeros(19)]
     assert m.lift_at(y, np.full(20, 0.3)) == pytest.approx(1.0)

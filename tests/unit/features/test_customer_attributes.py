@@ -1,11 +1,14 @@
 import numpy as np
+import pandas as pd
 import pytest
 from reference_features import DAY_US, Event, block_of, coded
 
+from cxml.features.frame import JourneyFeatures
 from cxml.features.matrix import fill_matrix
 from cxml.features.plan import FeaturePlan
 from cxml.features.spec import Aggregate
 from cxml.journeys.block import CustomerTable
+from cxml.journeys.read import read_journeys
 
 UNDATED = np.iinfo(np.int64).min
 PLAN = FeaturePlan(
@@ -71,3 +74,16 @@ def test_a_late_level_does_not_displace_a_later_one():
     events = [Event(0, level="gold", known=50), Event(10, level="silver", known=10)]
     got = fill_matrix(PLAN, block_of({1: events}), np.array([0, 2]), np.array([20, 60]))[:, 1].tolist()
     assert got == [1, 1]
+
+
+def test_attributes_that_nobody_had_yet_are_other_and_no_obstacle():
+    """A table of customers that begins after what features are chosen from."""
+    day = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(40), unit="D")
+    events = pd.DataFrame({"customer_id": np.arange(40) % 4, "timestamp": day, "touchpoint": "login"})
+    since = int(day[30].value // 1000)
+    table = CustomerTable(np.arange(4), np.full(4, since), {"tariff": coded(["a", "b", "a", "b"])})
+    features = JourneyFeatures(windows=["7d"]).fit(read_journeys(events, customers=table), until=day[20])
+    assert features.plan_.vocabularies["tariff"] == ()
+    log = read_journeys(events, customers=table)
+    later = features.transform(log, pd.DataFrame({"customer_id": range(4), "cutoff": day[39]}))
+    assert later["last__tariff"].astype(str).tolist() == ["other"] * 4

@@ -6,6 +6,7 @@ from sklearn.base import clone
 
 from cxml.errors import ConfigError, DataError
 from cxml.models.churn import ChurnModel
+from cxml.models.outcomes import censoring_weights
 from cxml.models.reasons import ReasonSplit, fit_split
 
 NAMES = ["voluntary", "payment_failure", "moved"]
@@ -91,9 +92,23 @@ def test_a_reason_that_hardly_anybody_gave_has_the_same_odds_for_all(fresh):
     y[rare, 2] = np.nan
     split = ChurnModel(reasons=NAMES, n_estimators=20, n_jobs=1).fit(X, y).predictor_.reasons
     assert [trees is None for trees in split.trees] == [False, False, True]
-    n = np.count_nonzero((y[:, 1] == 1) & (y[:, 0] < 90) & ~np.isnan(y[:, 2]))
-    n_rare = np.count_nonzero((y[:, 0] < 90) & (y[:, 2] == 2))
+    chosen = (y[:, 1] == 1) & (y[:, 0] < 90) & ~np.isnan(y[:, 2])
+    n, weight = np.count_nonzero(chosen), censoring_weights(y[:, 0], y[:, 1], (30.0, 60.0, 90.0))[chosen, -1]
+    n_rare = n * weight[y[chosen, 2] == 2].sum() / weight.sum()
     np.testing.assert_allclose(np.exp(-split.offset[2]), (n_rare + 0.5) / (n - n_rare + 0.5), rtol=1e-8)
+
+
+def test_weights_of_customers_count_for_the_reasons_too(fresh):
+    """Those who left for the first reason are a tenth as many as the log has."""
+    X, y = simulate(3000, 4)
+    weight = np.where(y[:, 2] == 0, 0.1, 1.0)
+    plain = ChurnModel(reasons=NAMES, n_estimators=20, n_jobs=1).fit(X, y)
+    weighted = clone(plain).fit(X, y, sample_weight=weight)
+    shares = [
+        (model.predict_by_reason(fresh)[:, -1] / model.predict_churn(fresh)[:, -1:]).mean(axis=0)
+        for model in (plain, weighted)
+    ]
+    assert shares[1][0] < 0.4 * shares[0][0]
 
 
 def test_nobody_who_churned_later_leaves_the_shares_as_the_trees_have_them():

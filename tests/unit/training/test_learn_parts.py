@@ -11,6 +11,7 @@ from cxml.evaluate.exam import MODEL
 from cxml.journeys.read import read_journeys
 from cxml.models.churn import ChurnModel
 from cxml.models.satisfaction import SatisfactionModel
+from cxml.scoring.answer import churn_probability
 from cxml.training.learn import learn_target, predict_test
 from cxml.training.studies import look_ahead
 
@@ -109,3 +110,56 @@ def test_the_baselines_do_not_see_the_outcomes_of_the_test(target, config, outlo
     blind = predict_test(turned, config, outlook.plan, predictor)
     assert len(ours) >= 4
     assert {who: p.tobytes() for who, p in blind.items()} == {who: p.tobytes() for who, p in ours.items()}
+
+
+WITH_PLANS = PROJECT.replace("timezone: UTC}", "timezone: UTC, attributes: [plan]}")
+
+
+@pytest.fixture(scope="module")
+def plans():
+    """Snapshots with an attribute: customers of every other plan leave and grumble, so that no order of them helps."""
+    events = journeys()
+    grumbles = events["customer_id"] % 2 == 1
+    events["score"] = events["score"].where(~grumbles, np.maximum(events["score"] - 4, 0))
+    events["plan"] = "plan " + (events["customer_id"] % 8).astype(str)
+    return look_ahead(read_journeys(events, timezone="UTC", attributes=["plan"]), parse_config(WITH_PLANS))
+
+
+@pytest.mark.parametrize("target", MODELS)
+def test_trees_split_attributes_by_their_values_and_not_by_the_order_of_codes(target, plans):
+    predictor, _ = learn_target(plans.studies[target], parse_config(WITH_PLANS), plans.plan)
+    by_value = [line for line in predictor.trees.text.splitlines() if line.startswith("num_cat=") and line[8:] != "0"]
+    assert by_value
+    names = plans.plan.categories("last__plan")
+    X = plans.studies[target].parts["test"].X[:1].repeat(8, axis=0)
+    X[:, plans.plan.columns.index("last__plan")] = [names.index(f"plan {k}") for k in range(8)]
+    latent = predictor.latent(X)
+    assert latent[1::2].max() < latent[::2].min()  # the odd ones leave sooner, or give a lower score
+
+
+@pytest.mark.parametrize("target", MODELS)
+def test_the_seed_of_the_project_is_that_of_the_trees(target, outlook):
+    def trees(seed):
+        seeded = parse_config(f"{PROJECT}random_state: {seed}\n")
+        return learn_target(outlook.studies[target], seeded, outlook.plan)[0].trees.text
+
+    assert trees(3) == trees(3)
+    assert trees(3) != trees(4)
+
+
+@pytest.mark.parametrize(("wanted", "own"), [("false", False), ("true", True), ("apart", True)])
+def test_the_project_says_whether_horizons_have_trees_of_their_own(wanted, own, outlook):
+    """Beside the common ones, or in place of them: ``apart`` leaves but one."""
+    project = PROJECT.replace("horizons:", f"corrections: {wanted}, horizons:")
+    predictor, _ = learn_target(outlook.studies["churn"], parse_config(project), outlook.plan)
+    assert [trees is not None for trees in predictor.corrections] == ([True, True] if own else [])
+    assert (predictor.trees.text.count("Tree=") == 1) == (wanted == "apart")
+
+
+def test_three_tenths_of_the_customers_of_calibration_are_at_risk_and_one_tenth_at_high_risk(config, outlook):
+    """By the longest horizon."""
+    study = outlook.studies["churn"]
+    predictor, settings = learn_target(study, config, outlook.plan)
+    risk = churn_probability(predictor, config.churn.kind, study.parts["calibration"].X)[:, -1]
+    assert settings["bands"] == pytest.approx(np.quantile(risk, [0.7, 0.9]), rel=1e-8)
+    assert risk.max() > settings["bands"][1] > 1.5 * settings["bands"][0]

@@ -7,7 +7,10 @@ import pytest
 from cxml.config import parse_config
 from cxml.demo import PROJECT
 from cxml.errors import ConfigError, DataError
+from cxml.evaluate.expected_nps import estimate
 from cxml.journeys.read import read_journeys
+from cxml.models.response import ResponseModel
+from cxml.models.satisfaction import SatisfactionModel
 from cxml.simulate import simulate
 from cxml.times import DAY_US, Duration, format_instant
 from cxml.training.respond import askings, at_risk, expected_nps, latest, speak
@@ -186,3 +189,100 @@ def test_an_answer_that_comes_after_the_moment_is_not_there_yet(dropped):
     assert seen[0].patience == seen[1].patience
     later = askings(read(events), config, moment + 30 * DAY_US)
     assert later.answered.sum() == 201
+
+
+SURVEYS = """
+name: shop
+journeys: {sources: [events.csv], timezone: UTC, measures: [height]}
+snapshots: {every: 30d, lookback: 90d}
+features: {windows: [30d]}
+satisfaction: {kind: nps, touchpoint: answer, asked: question}
+"""
+
+
+def measured(n=120, times=6):
+    """Customers told apart by their height, who are asked every 20 days and mostly answer."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for customer, height in enumerate(rng.normal(170, 10, n)):
+        for day in 10 + customer % 20 + 20 * np.arange(times):
+            rows += [(customer, day - 1, "login", np.nan, height), (customer, day, "question", np.nan, height)]
+            if rng.random() < 0.7:
+                rows.append((customer, day + 1, "answer", float(rng.integers(0, 11)), height))
+    frame = pd.DataFrame(rows, columns=["customer_id", "day", "touchpoint", "score", "height"])
+    frame["timestamp"] = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(frame.pop("day"), unit="D")
+    return read_journeys(frame, timezone="UTC", measures=["height"])
+
+
+def test_no_model_says_anything_of_a_customer_it_learned_from(monkeypatch):
+    """Neither that of the answers nor that of answering, with all customers nor with halves of them; none is left out.
+
+    A model knows the answers of those it learned from, and would correct nothing for them.
+    """
+    monkeypatch.setattr("cxml.training.respond.FEWEST_FOR_HALVES", 100)
+    log, config = measured(), parse_config(SURVEYS)
+    plan = plan_features(log, config, log.last + 1)
+    height, learned, told = plan.columns.index("last__height__30d"), {}, {}
+
+    def watch(kind, name, seen):
+        method = getattr(kind, name)
+
+        def spy(self, X, *arguments, **options):
+            seen.setdefault(self, []).append(X[:, height])
+            return method(self, X, *arguments, **options)
+
+        monkeypatch.setattr(kind, name, spy)
+
+    watch(SatisfactionModel, "fit", learned)
+    watch(SatisfactionModel, "predict_proba", told)
+    watch(ResponseModel, "fit", learned)
+    watch(ResponseModel, "predict_latent", told)
+    expected_nps(log, config, plan, window=YEAR, folds=3)
+    for kind in (SatisfactionModel, ResponseModel):
+        models = [model for model in told if isinstance(model, kind)]
+        assert len(models) == 3 * 3  # folds, by all customers and by either half
+        for model in models:
+            assert not {*learned[model][0].tolist()} & {*told[model][0].tolist()}
+        judged = np.concatenate([told[model][0] for model in models])
+        values, times = np.unique(judged, return_counts=True)
+        assert len(values) == log.n_customers
+        assert len({*times.tolist()}) == 1
+
+
+def test_what_is_expected_of_the_silent_is_fitted_to_the_answers_weighted_for_silence(log, plan, monkeypatch):
+    """What the expected values miss has the mean 0 by the weights with which answers speak, not by answers as they are.
+
+    Weighted alike, the many answers of the willing would say what to expect of those who hardly ever answer.
+    """
+    text = PROJECT[: PROJECT.index("customers:")] + PROJECT[PROJECT.index("satisfaction:") :]
+    seen = []
+
+    def spy(asked, *arguments, **options):
+        seen.append(asked)
+        return estimate(asked, *arguments, **options)
+
+    monkeypatch.setattr("cxml.training.respond.estimate", spy)
+    expected_nps(log, parse_config(text), plan, window=Duration.parse("3650d"), folds=2)
+    assert len(seen) == 2  # NPS and mean score
+    for asked in seen:
+        came = asked.answered
+        assert came.sum() > 500 and (~came).sum() > 500
+        missed = asked.value[came] - asked.expected[came]
+        spread = missed.std()
+        assert abs(np.average(missed, weights=1 / np.maximum(asked.propensity[came], 0.02))) < 1e-6 * spread
+        assert abs(missed.mean()) > 1e-4 * spread
+
+
+def test_models_of_halves_of_the_customers_say_how_much_further_to_correct(found, log, config, plan, monkeypatch):
+    """With answers enough the figure goes on along the line from half of the customers to all, and is less sure."""
+    assert any("too few to learn from halves" in note for note in found.notes)
+    monkeypatch.setattr("cxml.training.respond.FEWEST_FOR_HALVES", 500)
+    further = expected_nps(log, config, plan, window=YEAR, folds=3)
+    assert not any("halves" in note for note in further.notes)
+    for statistic, least in (("nps", 1.0), ("mean", 0.03)):
+        one, other = found.find(statistic).figures, further.find(statistic).figures
+        assert other.raw == one.raw
+        for name in ("ipw", "dr"):
+            whole, gone_on = getattr(one, name), getattr(other, name)
+            assert gone_on.value < whole.value - least < one.raw.value - least
+            assert gone_on.high - gone_on.low > 1.02 * (whole.high - whole.low)
