@@ -1,6 +1,7 @@
 """The commands as a user meets them: what they print, what they write, how they end."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -478,3 +479,15 @@ def test_ctrl_c_says_so_and_leaves_nothing_half_written(tmp_path):
     assert running.returncode == 130
     assert "interrupted; nothing half-written is left behind" in said
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("asked", [None, "ACTIVE"])
+def test_threads_that_wait_leave_the_processor_to_others_unless_asked_not_to(asked, monkeypatch):
+    """On a busy machine LightGBM's threads would else take many times as long."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", asked or "")
+    if asked is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(sys, "argv", ["cxml", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == (asked or "PASSIVE")
