@@ -27,7 +27,7 @@ Float64 = NDArray[np.float64]
 CLEARLY = 3.0
 #: Of the common trees in a trial whether thresholds rank apart; those of their own have the same size and speed there.
 QUICK: dict[str, Any] = {
-    "n_estimators": 15, "early_stopping_rounds": 5, "learning_rate": 0.3, "num_leaves": 4, "reg_lambda": 10.0,
+    "n_estimators": 10, "early_stopping_rounds": 5, "learning_rate": 0.3, "num_leaves": 4, "reg_lambda": 10.0,
     "max_bin": 31,
 }  # fmt: skip
 _BINARY = {"objective": "binary", "boost_from_average": False, "metric": "binary_logloss", "lambda_l2": 10.0}
