@@ -83,10 +83,10 @@ def main() -> None:
 
 def beside_others(rivals: Path) -> str:
     """Give the table of the comparison with other learners, where that was made."""
-    if not rivals.exists():
+    page = rivals.read_text(encoding="utf-8") if rivals.exists() else ""
+    table, _, _ = page.partition("## In one table\n")[2].partition("\n### ")
+    if not table:
         return ""
-    _, _, table = rivals.read_text(encoding="utf-8").partition("## In one table\n")
-    table, _, _ = table.partition("\n### ")
     return (
         "\n## Beside other learners, on the same rows and features\n\nSeparate LightGBM binaries, multiclass and "
         "regression, CatBoost, HistGradientBoosting, logistic regression and FLAML learn from the very same training "
