@@ -58,13 +58,19 @@ def test_everybody_is_tested_on_the_same_rows_and_taken_again_from_what_is_kept(
         tasks = bench.gather("shop", options.data, options)
         assert [target for target, *_ in tasks] == ["churn", "satisfaction"]
         target, file, customers = tasks[0]
-        sections.append("\n".join(bench.compare("shop", target, file, customers, options)))
+        section, row = bench.compare("shop", target, file, customers, options)
+        sections.append("\n".join(section))
     first, again = sections
     for line in ("| **cxml** | ", "| binaries | ", "| binaries, calibrated | ", "| log loss | 30d | 60d |"):
         assert line in first
     table = [line for line in first.splitlines() if line.startswith("| binaries")]
     assert [line for line in again.splitlines() if line.startswith("| binaries")] == table
     assert "Size: " in first
+    assert row.startswith("| shop, churn | log loss | 0.") and "| binaries" in row
+    page = "\n".join([*bench.in_one_table([row]), *sections])
+    (options.data / "rivals.md").write_text(page)
+    shown = importlib.import_module("quality").beside_others(options.data / "rivals.md")
+    assert row in shown and "###" not in shown
     assert len(list(options.data.glob("binaries-*.npz"))) == 1
 
 
@@ -84,7 +90,8 @@ def test_a_rival_that_fails_is_in_the_table(
     monkeypatch.setattr(rivals, "call", call)
     options.rivals = ["regression", "logistic"]
     _, (target, file, customers) = bench.gather("shop", options.data, options)
-    section = bench.compare("shop", target, file, customers, options)
+    section, row = bench.compare("shop", target, file, customers, options)
+    assert "| - | - | - |" in row  # nobody with a distribution is left to compare with
     assert "| logistic | failed: ValueError: odd |" in section
     assert any(line.startswith("| regression | - | - | ") for line in section)
 
