@@ -486,7 +486,8 @@ def doubts(figures: Figures, lowest: float, highest: float) -> tuple[str, ...]:
         return ()
     rounding = 1e-9 * (highest - lowest)
     beyond = any(one.low > highest + rounding or one.high < lowest - rounding for one in (figures.ipw, figures.dr))
-    found = {FEW: figures.effective < FEWEST_EFFECTIVE, SILENT: figures.clipped > MOST_CLIPPED, BEYOND: beyond}
+    few = figures.effective < FEWEST_EFFECTIVE or not figures.dr.low < figures.dr.high  # as for a single customer
+    found = {FEW: few, SILENT: figures.clipped > MOST_CLIPPED, BEYOND: beyond}
     return tuple(doubt for doubt, holds in found.items() if holds)
 
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from cxml.errors import ConfigError, DataError
 from cxml.models.corrections import QUICK
 from cxml.models.cumulative import ROUNDS_STOPPED_EARLY, CumulativeLinkBoosting, parameters_of, seed_of, threads_of
-from cxml.models.frames import Columns
+from cxml.models.frames import Columns, rows_that_count
 from cxml.models.outcomes import censoring_weights, check_kind, churn_intervals, churn_known
 from cxml.models.predictor import class_probabilities, interval_hazard, restricted_mean_days
 from cxml.models.why import Leavers, evened, learn_split
@@ -163,8 +163,9 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
         DataError
             If nobody churned, everybody did, or too few did to learn from at every horizon.
         """
-        self._check()
+        self._check(eval_set)
         horizons = _horizons_days(self.horizons)
+        X, y, sample_weight = rows_that_count(X, y, sample_weight)
         demand_outcomes(y, self.kind, self.horizons)
         parameters = parameters_of(self) | {
             "n_classes": len(horizons) + 1, "random_state": seed_of(self.random_state),
@@ -177,6 +178,8 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
             apart = self.corrections == "apart" or (undecided and _part_ways(parameters, *rows))
             boosting = _grow(parameters | ({"n_estimators": 1} if apart else {}), *rows, keep_rows=True)
             known = _known(y, horizons, sample_weight), _known(eval_set[1], horizons)
+            if apart:
+                self._demand_both_outcomes(known)
             most = (self.n_estimators or ROUNDS_STOPPED_EARLY) if apart else 0
             boosting.correct(*known, always=self.corrections is True, apart=most)
         if self.calibrate and calibration_set is not None:
@@ -190,8 +193,12 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
             self.feature_names_in_ = boosting.feature_names_in_
         return self
 
-    def _check(self) -> None:
+    def _check(self, eval_set: Rows | None) -> None:
         check_kind(self.kind)
+        if self.corrections == "apart" and eval_set is None:
+            raise ConfigError(
+                "corrections is 'apart': give fit an eval_set, which says when each horizon has enough trees"
+            )
         if self.corrections not in ("auto", True, False, "apart"):
             raise ConfigError(f"corrections is {self.corrections!r}; write 'auto', True, False or 'apart'")
         if self.reasons is not None and (self.kind != "event" or len(set(self.reasons)) < 2):
@@ -199,6 +206,16 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
                 f"reasons is {self.reasons!r} with kind '{self.kind}'; two reasons or more compete, and only events "
                 "have one"
             )
+
+    def _demand_both_outcomes(self, known: Sequence[tuple[Float64, Float64]]) -> None:
+        """Refuse trees apart where a horizon would get none and be left with the one common tree."""
+        for (outcome, _), which in zip(known, ("X", "eval_set"), strict=True):
+            for k, horizon in enumerate(self.horizons):
+                if len(np.unique(outcome[~np.isnan(outcome[:, k]), k])) < 2:
+                    raise DataError(
+                        f"corrections is 'apart', but rows of {which} tell of one outcome at most at {horizon}. Leave "
+                        "corrections at 'auto', or the horizon out."
+                    )
 
     def _part(
         self, train: Rows, later: Rows | None, weight: Any, boosting: CumulativeLinkBoosting,
@@ -300,6 +317,9 @@ def _part_ways(
 ) -> bool:  # fmt: skip
     """Try with small quick trees on some of the rows whether the horizons had better have all trees of their own."""
     columns = Columns.of(train[0])
+    n = len(np.asarray(train[1]))
+    if len(columns.matrix(train[0])) != n or (weight is not None and np.shape(weight) != (n,)):
+        return False  # which the training tells
     chosen = _some(len(np.asarray(train[1])), parameters["random_state"])
     chosen_later = _some(len(np.asarray(later[1])), parameters["random_state"])
     grown = columns.matrix(train[0])[chosen], np.asarray(train[1], float)[chosen]
@@ -316,7 +336,7 @@ def _part_ways(
 
 def _some(n: int, random_state: Any) -> NDArray[np.int64]:
     """Choose rows for a quick trial, in their order."""
-    generator = np.random.default_rng(seed_of(random_state))
+    generator = np.random.default_rng(abs(seed_of(random_state)))
     return np.sort(generator.permutation(n)[: max(ROWS_OF_TRIAL, n // 20)])
 
 

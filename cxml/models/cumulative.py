@@ -24,6 +24,7 @@ Float64 = NDArray[np.float64]
 
 ROUNDS_STOPPED_EARLY = 1000
 ROUNDS_WITHOUT_STOPPING = 200
+MOST_SEGMENTS = 100_000
 
 
 class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -151,7 +152,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """
         self._check_parameters()
         columns = Columns.of(X)
-        self._check_constraints(columns.n)
+        self._check_constraints(columns.n, columns.categorical(categorical_feature))
         grown = self._informative(columns.matrix(X), y, sample_weight, self._n_cuts(y))
         _demand_variety(grown.outcomes)
         later = None
@@ -260,7 +261,8 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         calibration = fit_curves(margins, self.cut_points_, outcome, weight)
         shifts = None
         if segments is not None:
-            column = self.columns_.position(segments)
+            column = self.columns_.position(segments, "calibrate_by")
+            _demand_codes(matrix[:, column], segments)
             n_segments = 1 + int(np.max(matrix[:, column], initial=-1, where=matrix[:, column] >= 0))
             codes = segment_codes(matrix[:, column], n_segments)
             log_odds = calibration.log_odds(margins)
@@ -308,7 +310,17 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """Return the mean log-likelihood of the trees' own distribution, before calibration; higher is better."""
         check_is_fitted(self, "predictor_")
         rows = self._informative(self.columns_.matrix(X), y, sample_weight, len(self.cut_points_))
+        if self.predictor_.corrections:
+            return self._corrected_score(rows)
         return -mean_loss(self.predictor_.latent(rows.matrix, threads_of(self.n_jobs)), rows.outcomes, self.cut_points_)
+
+    def _corrected_score(self, rows: _Telling) -> float:
+        margins = self.predictor_.margins(rows.matrix, threads_of(self.n_jobs))
+        cdf = Calibration.identity(margins.shape[1]).apply_margins(margins)
+        edges = np.hstack([np.zeros((len(cdf), 1)), cdf, np.ones((len(cdf), 1))])
+        row, outcomes = np.arange(len(cdf)), rows.outcomes
+        held = edges[row, outcomes.upper + 1] - edges[row, outcomes.lower]
+        return float(np.average(np.log(np.maximum(held, 1e-15)), weights=outcomes.weight))
 
     def _check_parameters(self) -> None:
         for name in (
@@ -335,7 +347,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             if value is not None and not value >= least:
                 raise ConfigError(f"{name} is {value!r}; it must be {least} or more")
 
-    def _check_constraints(self, n_columns: int) -> None:
+    def _check_constraints(self, n_columns: int, categorical: Sequence[int]) -> None:
         signs = self.monotone_constraints
         if signs is None:
             return
@@ -343,6 +355,10 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             raise ConfigError(f"monotone_constraints has {len(signs)} entries; X has {n_columns} columns, one each")
         if strange := [sign for sign in signs if sign not in (-1, 0, 1)]:
             raise ConfigError(f"monotone_constraints holds {strange[0]!r}; each is -1, 0 or 1")
+        if unordered := [column for column in categorical if signs[column]]:  # LightGBM would end the process
+            raise ConfigError(
+                f"monotone_constraints: column {unordered[0]} holds categories, which have no order; write 0"
+            )
 
     def _n_cuts(self, y: Any) -> int:
         if self.n_classes is not None:
@@ -374,6 +390,9 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             return self.n_estimators
         return ROUNDS_STOPPED_EARLY if can_stop else ROUNDS_WITHOUT_STOPPING
 
+    def _learning_threads(self, shape: tuple[int, ...]) -> int:
+        return threads_for(shape[0] * shape[1]) if self.n_jobs is None else threads_of(self.n_jobs) or 0
+
     def _lightgbm_parameters(self, shape: tuple[int, ...]) -> dict[str, Any]:
         leaf_rows = self.min_child_samples or int(np.clip(np.sqrt(shape[0]), 5, 100))
         constraints = (
@@ -384,7 +403,7 @@ class CumulativeLinkBoosting(BaseEstimator):  # type: ignore[misc]  # scikit-lea
             "min_data_in_leaf": leaf_rows, "bagging_fraction": self.subsample,
             "bagging_freq": int(self.subsample < 1.0), "feature_fraction": self.colsample_bytree,
             "lambda_l1": self.reg_alpha, "lambda_l2": self.reg_lambda, "max_bin": self.max_bin,
-            "seed": seed_of(self.random_state), "num_threads": threads_of(self.n_jobs) or threads_for(shape[0] * shape[1]),
+            "seed": seed_of(self.random_state), "num_threads": self._learning_threads(shape),
             "deterministic": True, "force_row_wise": True, "feature_pre_filter": False, "metric": "None",
             "objective": "none", "verbosity": -1,
         }  # fmt: skip
@@ -396,6 +415,12 @@ class _Telling(NamedTuple):
     matrix: NDArray[Any]
     outcomes: Intervals
     which: NDArray[np.bool_]
+
+
+def _demand_codes(values: NDArray[Any], column: str | int) -> None:
+    told = values[~np.isnan(values)]
+    if len(told) and not ((told == np.floor(told)) & (told >= 0) & (told < MOST_SEGMENTS)).all():
+        raise ConfigError(f"calibrate_by: column {column!r} holds more than codes from 0 to {MOST_SEGMENTS - 1}")
 
 
 def _numbers(y: Any, what: str) -> Float64:

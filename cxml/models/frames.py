@@ -56,14 +56,14 @@ class Columns:
             return [i for i, name in enumerate(self.names or ()) if name in self.categories]
         return sorted({self.position(column) for column in chosen} | set(self.categorical("auto")))
 
-    def position(self, column: str | int) -> int:
+    def position(self, column: str | int, what: str = "categorical_feature") -> int:
         """Find a column by name or number; refuse what is not there."""
         if isinstance(column, str):
             if column not in (self.names or ()):
-                raise ConfigError(f"categorical_feature: no column '{column}'{nearest(column, self.names or ())}")
+                raise ConfigError(f"{what}: no column '{column}'{nearest(column, self.names or ())}")
             return (self.names or ()).index(column)
         if not 0 <= column < self.n:
-            raise ConfigError(f"categorical_feature: position {column} is not from 0 to {self.n - 1}")
+            raise ConfigError(f"{what}: position {column} is not from 0 to {self.n - 1}")
         return int(column)
 
     def matrix(self, X: Any) -> NDArray[Any]:
@@ -135,6 +135,27 @@ def _floats(values: NDArray[Any], what: str) -> NDArray[Any]:
     if values.dtype.kind not in "biuf":
         raise DataError(f"{what}: holds {values.dtype}, not numbers. Make texts pandas categories: astype('category').")
     return values.astype(np.float64)
+
+
+def rows_that_count(X: Any, y: Any, weight: Any) -> tuple[Any, Any, Any]:
+    """Leave out rows of weight 0, as if they had not been given.
+
+    Examples
+    --------
+    >>> X, y, weight = rows_that_count([[1.0], [2.0]], [0, 1], [0.5, 0.0])
+    >>> X.tolist(), y.tolist(), weight.tolist()
+    ([[1.0]], [0], [0.5])
+    """
+    if weight is None:
+        return X, y, None
+    try:
+        weight = np.asarray(weight, np.float64)
+    except (TypeError, ValueError):
+        raise DataError("sample_weight: holds what is no number; write one number of 0 or more a row") from None
+    counts = weight != 0
+    if counts.all() or not counts.any() or counts.shape != (len(X),) or counts.shape != (len(y),):
+        return X, y, weight  # nothing to leave out, or a fault that is told elsewhere
+    return X[counts] if _is_frame(X) else np.asarray(X)[counts], np.asarray(y)[counts], weight[counts]
 
 
 def _is_frame(X: Any) -> bool:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from cxml.errors import ConfigError, DataError
 from cxml.models.cumulative import CumulativeLinkBoosting, parameters_of
+from cxml.models.frames import rows_that_count
 from cxml.models.outcomes import score_groups, score_intervals, score_kind
 from cxml.models.predictor import class_probabilities, expected_score
 
@@ -137,6 +138,7 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
             If scores are out of scale, too few, or all the same.
         """
         lowest, highest = _checked_scale(self.scale)
+        X, y, sample_weight = rows_that_count(X, y, sample_weight)
         kind = score_kind(self.scale) if self.kind is None else self.kind
         groups = score_groups(kind, lowest, highest)
         if kind not in ("custom", score_kind(self.scale)):
@@ -190,7 +192,11 @@ reg_lambda, max_bin, monotone_constraints, early_stopping_rounds, random_state, 
 
 
 def _checked_scale(scale: tuple[int, int]) -> tuple[int, int]:
-    if len(scale) != 2 or not all(isinstance(end, int | np.integer) for end in scale) or not scale[0] < scale[1]:
+    if (
+        np.shape(scale) != (2,)
+        or not all(isinstance(end, int | np.integer) for end in scale)
+        or not scale[0] < scale[1]
+    ):
         raise ConfigError(f"scale is {scale!r}; write the lowest and the highest score as whole numbers, e.g. (0, 10)")
     return int(scale[0]), int(scale[1])
 

@@ -12,6 +12,7 @@ from cxml.config import ProjectConfig
 from cxml.evaluate.card import model_card
 from cxml.evaluate.exam import MODEL, Exam
 from cxml.evaluate.plots import churn_plots, plot_importance, save_plots, score_plots
+from cxml.models.predictor import CumulativePredictor
 from cxml.models.store import SavedModel
 from cxml.times import format_instant
 from cxml.training.respond import Everybody
@@ -74,6 +75,7 @@ def write_card(
             "data digest": f"`{data['digest'][:16]}`",
             "config digest": f"`{model.metadata['config_digest'][:16]}`",
             "seed": config.random_state,
+            **{f"trees of {target}": _trees(predictor, config) for target, predictor in model.targets.items()},
         },
         split=parts,
         results={target: exam.scores for target, exam in exams.items()},
@@ -87,6 +89,17 @@ def write_card(
         slices={target: exam.slices for target, exam in exams.items()},
         everybody=None if everybody is None else (*everybody.table()[1:], everybody.notes),
     )
+
+
+def _trees(predictor: CumulativePredictor, config: ProjectConfig) -> str:
+    """Count the trees, those of a horizon alone apart."""
+    horizons = [] if config.churn is None else config.churn.horizons
+    own = [
+        f"{trees.n_trees} of {horizon} alone"
+        for horizon, trees in zip(horizons, predictor.corrections, strict=False)
+        if trees is not None
+    ]
+    return ", ".join([f"{predictor.trees.n_trees} common", *own])
 
 
 def predicted(config: ProjectConfig) -> dict[str, str]:

@@ -81,6 +81,8 @@ def assert_refused(result, code, *, says):
 
 def test_training_writes_a_model_folder_that_scoring_takes(cxml, shop, model, tmp_path):
     assert {p.name for p in model.iterdir()} == {"model.json", "churn.txt", "satisfaction.txt", "card.md"}
+    n_trees = load_model(model).targets["churn"].trees.n_trees
+    assert f"| trees of churn | {n_trees} common |" in (model / "card.md").read_text(encoding="utf-8")
     out = tmp_path / "scores.parquet"
     code, printed, err = cxml("score", shop / "project.yaml", "--model", model, "--out", out, "--json")
     assert code == 0, err

@@ -143,6 +143,14 @@ def test_figures_that_rest_on_little_are_doubted_and_others_are_not():
     assert doubts(figures(sure, effective=3.0, clipped=0.5), -100.0, 100.0) == (FEW, SILENT)
     assert doubts(figures(Interval(99.0, 95.0, 103.0)), -100.0, 100.0) == ()  # some of it is on the scale
     assert doubts(figures(Interval(103.0, 101.0, 105.0)), -100.0, 100.0) == (BEYOND,)
-    assert doubts(figures(Interval(100.0, 100.0 + 1e-10, 100.0 + 1e-10)), -100.0, 100.0) == ()  # that is rounding
+    assert doubts(figures(Interval(100.0, 100.0 + 1e-10, 100.0 + 2e-10)), -100.0, 100.0) == ()  # that is rounding
     unknown = Interval(np.nan, np.nan, np.nan)
     assert doubts(figures(unknown, effective=np.nan, clipped=1.0), -100.0, 100.0) == ()
+
+
+def test_answers_of_one_customer_alone_are_not_to_be_trusted():
+    """However many they are; an interval over customers then has no width, or is unknown."""
+    same = Interval(20.0, 20.0, 20.0)
+    unknown = Interval(20.0, float("nan"), float("nan"))
+    for one in (same, unknown):
+        assert doubts(Figures(one, one, one, 90, 90, 60, 60.0, 0.0), -100.0, 100.0) == ("few answers",)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
+from cxml.errors import ConfigError, DataError
 from cxml.models.churn import ChurnModel
 
 HORIZONS = np.array([30.0, 90.0])
@@ -65,6 +66,48 @@ def test_rows_too_few_for_a_trial_leave_the_common_trees(monkeypatch):
 def test_no_horizon_grows_more_trees_than_it_may():
     model = fit(False, corrections="apart", n_estimators=7)
     assert [own.n_trees for own in model.predictor_.corrections] == [7, 7]
+
+
+def test_the_score_is_of_all_trees_and_ranks_models_as_their_losses_do():
+    """So that a search over `corrections` finds what is best."""
+    X, y, _ = simulate(4000, 9, one_ranking=False)
+    scores = {name: fit(False, corrections=name).score(X, y) for name in (False, True, "apart")}
+    assert scores[False] + 0.02 < min(scores[True], scores["apart"])
+    apart = fit(False, corrections="apart", calibrate=False)
+    cdf = np.column_stack([np.zeros(4000), apart.predict_churn(X), np.ones(4000)])
+    lower = np.digitize(y[:, 0], HORIZONS)  # who is lost from sight at 100 days is known to stay for 90
+    held = cdf[np.arange(4000), lower + 1] - cdf[np.arange(4000), lower]
+    assert apart.score(X, y) == pytest.approx(np.log(np.maximum(held, 1e-15)).mean(), abs=1e-9)
+
+
+@pytest.mark.parametrize("lacking", ["X", "eval_set"])
+def test_trees_apart_are_refused_where_a_horizon_would_get_none(lacking):
+    X, y, _ = simulate(2000, 0, one_ranking=False)
+    short = np.column_stack([np.minimum(y[:, 0], 80.0), (y[:, 0] < 80) & (y[:, 1] == 1)])
+    short[y[:, 0] >= 30] = [60.0, 0.0]  # nobody is known to stay or leave between 30 and 90 days
+    short[:40] = [95.0, 0.0]
+    grown, later = (short, y) if lacking == "X" else (y, short)
+    model = ChurnModel(horizons=("30d", "90d"), corrections="apart", n_jobs=1)
+    short[:40] = [60.0, 0.0] if lacking == "eval_set" else [95.0, 0.0]
+    if lacking == "X":
+        short[y[:, 0] < 30] = [95.0, 0.0]
+        short[40:100] = [10.0, 1.0]
+        grown = np.where(np.arange(2000)[:, None] < 100, short, [100.0, 0.0])
+        grown[:, 0] = np.where(grown[:, 1] == 1, 40.0, 100.0)
+    with pytest.raises(DataError, match=f"rows of {lacking} tell of one outcome at most at"):
+        model.fit(X, grown, eval_set=(X, later))
+    with pytest.raises(ConfigError, match="give fit an eval_set"):
+        model.fit(X, y)
+
+
+def test_faults_are_told_before_the_trial_looks_at_rows():
+    X, y, _ = simulate(4000, 0, one_ranking=False)
+    later = (X, y)
+    with pytest.raises(DataError, match="sample_weight"):
+        ChurnModel(horizons=("30d", "90d")).fit(X, y, eval_set=later, sample_weight=np.ones(10))
+    with pytest.raises(DataError, match=r"X has 3,900 rows, y 4,000"):
+        ChurnModel(horizons=("30d", "90d")).fit(X[:3900], y, eval_set=later)
+    ChurnModel(horizons=("30d", "90d"), random_state=-1, n_estimators=2, n_jobs=1).fit(X, y, eval_set=later)
 
 
 def test_more_common_trees_than_one_where_one_ranking_does():

@@ -251,6 +251,23 @@ def test_parameters_of_the_wrong_kind_are_told_apart_from_wrong_data(parameters,
         CumulativeLinkBoosting(**parameters).fit(X, y)
 
 
+def test_categories_have_no_order_to_be_monotone_in():
+    """LightGBM would end the whole process."""
+    X, y, _ = simulate(200)
+    X[:, 2] = np.arange(200) % 3
+    with pytest.raises(ConfigError, match="column 2 holds categories"):
+        CumulativeLinkBoosting(monotone_constraints=[0, 0, 1]).fit(X, y, categorical_feature=[2])
+
+
+@pytest.mark.parametrize("column", [0, 1])
+def test_segments_are_codes(column):
+    X, y, _ = simulate(200)
+    X[:, 1] = 1e9
+    model = CumulativeLinkBoosting(n_estimators=3, n_classes=2).fit(X, y > 0)
+    with pytest.raises(ConfigError, match=f"calibrate_by: column {column} holds more than codes"):
+        model.calibrate(X, np.ones((200, 1)), segments=column)
+
+
 def test_a_generator_is_a_random_state_too():
     X, y, _ = simulate(300)
     texts = [

@@ -228,6 +228,21 @@ def test_only_the_proportions_of_sample_weights_matter_to_the_common_trees(const
     np.testing.assert_allclose(multiplied.cut_points_, plain.cut_points_, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("corrections", ["auto", True])
+def test_rows_of_weight_zero_say_nothing_of_who_is_lost_from_sight(corrections):
+    """Those left out were lost early, which would raise the weights of all who stay in sight."""
+    rng = np.random.default_rng(0)
+    later = simulate(600, 1)
+    X = rng.normal(size=(3000, later[0].shape[1]))
+    left, seen = rng.exponential(60 * np.exp(X[:, 0])), rng.uniform(0, 150, 3000)
+    y = np.column_stack([np.minimum(left, seen), left < seen])
+    counts = (seen > 60).astype(float)
+    model = ChurnModel(horizons=HORIZONS, corrections=corrections, n_estimators=15, n_jobs=1)
+    given = clone(model).fit(X, y, eval_set=later, sample_weight=counts)
+    alone = clone(model).fit(X[counts > 0], y[counts > 0], eval_set=later)
+    np.testing.assert_array_equal(given.predict_churn(X), alone.predict_churn(X))
+
+
 @pytest.mark.parametrize("corrections", [False, True, "apart"])
 def test_rows_of_weight_zero_are_as_good_as_left_out(corrections):
     X, y = simulate(1000, 0)
