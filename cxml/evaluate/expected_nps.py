@@ -461,7 +461,7 @@ def _reaching(one: Interval, further: float) -> Interval:
     return Interval(one.value, one.low + min(0.0, further), one.high + max(0.0, further))
 
 
-def doubts(figures: Figures, lowest: float, highest: float) -> tuple[str, ...]:
+def doubts(figures: Figures, lowest: float, highest: float, customers: int | None = None) -> tuple[str, ...]:
     """Say why corrected figures are not to be trusted, if so.
 
     Parameters
@@ -470,6 +470,8 @@ def doubts(figures: Figures, lowest: float, highest: float) -> tuple[str, ...]:
         Before `bounded`.
     lowest, highest : float
         The least and the most that the figure can be.
+    customers : int, optional
+        How many answered: the answers of one say less than as many of others.
 
     Returns
     -------
@@ -486,7 +488,7 @@ def doubts(figures: Figures, lowest: float, highest: float) -> tuple[str, ...]:
         return ()
     rounding = 1e-9 * (highest - lowest)
     beyond = any(one.low > highest + rounding or one.high < lowest - rounding for one in (figures.ipw, figures.dr))
-    few = figures.effective < FEWEST_EFFECTIVE or not figures.dr.low < figures.dr.high  # as for a single customer
+    few = min(figures.effective, np.inf if customers is None else customers) < FEWEST_EFFECTIVE
     found = {FEW: few, SILENT: figures.clipped > MOST_CLIPPED, BEYOND: beyond}
     return tuple(doubt for doubt, holds in found.items() if holds)
 

@@ -670,7 +670,8 @@ def _line(
     halves = [estimate(*half, level=sure.level) for half in parts[1:]]  # only their values count
     figures = allow_hidden(extrapolate(whole, halves, level=sure.level), asked, sure.hidden)
     hidden = {f"{share:g}": float(np.clip(if_hidden(figures, asked, share), *ends)) for share in HIDDEN}
-    return Line(statistic, segment, *span, bounded(figures, *ends), hidden, doubts(figures, *ends))
+    n_customers = len(np.unique(asked.customer[asked.answered]))
+    return Line(statistic, segment, *span, bounded(figures, *ends), hidden, doubts(figures, *ends, n_customers))
 
 
 def _people(
