@@ -101,6 +101,53 @@ def test_the_same_seed_gives_the_same_interval_whatever_fits_into_memory(monkeyp
         assert tuple(getattr(again, name)) == pytest.approx(tuple(getattr(once, name)))
 
 
+def test_answers_of_one_customer_alone_leave_the_interval_open():
+    asked, _ = world(1, 40)
+    found = estimate(replace(asked, answered=np.ones(40, bool), value=np.arange(40.0)), bootstrap=100)
+    assert found.raw.value == 19.5
+    assert np.isnan([found.raw.low, found.raw.high, found.dr.low, found.dr.high]).all()
+
+
+def test_too_few_draws_are_refused():
+    with pytest.raises(ConfigError, match="bootstrap is 99"):
+        estimate(*world(50), bootstrap=99)
+
+
+def figures(dr, raw=None, effective=80.0, clipped=0.0):
+    return Figures(raw or dr, dr, dr, 90, 90, 80, effective, clipped)
+
+
+def test_a_lopsided_interval_stays_lopsided_along_the_line_of_learning():
+    whole, half = figures(Interval(10.0, 9.0, 14.0)), figures(Interval(10.0, 9.0, 14.0))
+    assert extrapolate(whole, [half]).dr == pytest.approx((10.0, 9.0, 14.0))
+    moved = extrapolate(whole, [figures(Interval(11.0, 10.0, 15.0))]).dr
+    assert moved.value < 10.0
+    assert moved.high - moved.value > 4.0
+    assert 1.0 < moved.value - moved.low < moved.high - moved.value
+
+
+def test_nothing_leaves_the_scale_and_what_lies_on_it_stays():
+    far = bounded(figures(Interval(2.3, 1.2, 2.6), raw=Interval(-1.9, -2.2, -1.6)), -2.0, 2.0)
+    assert far.raw == Interval(-1.9, -2.0, -1.6)
+    assert far.ipw == far.dr == Interval(2.0, 1.2, 2.0)
+    inside = figures(Interval(1.0, 0.5, 1.5))
+    assert bounded(inside, -2.0, 2.0) == inside
+    assert np.isnan(bounded(figures(Interval(1.0, np.nan, np.nan)), -2.0, 2.0).dr.low)
+
+
+def test_figures_that_rest_on_little_are_doubted_and_others_are_not():
+    sure = Interval(10.0, 5.0, 15.0)
+    assert doubts(figures(sure), -100.0, 100.0) == ()
+    assert doubts(figures(sure, effective=29.9), -100.0, 100.0) == (FEW,)
+    assert doubts(figures(sure, clipped=0.06), -100.0, 100.0) == (SILENT,)
+    assert doubts(figures(sure, effective=3.0, clipped=0.5), -100.0, 100.0) == (FEW, SILENT)
+    assert doubts(figures(Interval(99.0, 95.0, 103.0)), -100.0, 100.0) == ()  # some of it is on the scale
+    assert doubts(figures(Interval(103.0, 101.0, 105.0)), -100.0, 100.0) == (BEYOND,)
+    assert doubts(figures(Interval(100.0, 100.0 + 1e-10, 100.0 + 2e-10)), -100.0, 100.0) == ()  # that is rounding
+    unknown = Interval(np.nan, np.nan, np.nan)
+    assert doubts(figures(unknown, effective=np.nan, clipped=1.0), -100.0, 100.0) == ()
+
+
 def test_many_answers_of_few_customers_are_few():
     sure = Interval(20.0, 18.0, 22.0)
     told = [doubts(Figures(sure, sure, sure, 90, 90, 80, 80.0, 0.0), -100.0, 100.0, n) for n in (2, 29, 30, None)]
